@@ -1,0 +1,17 @@
+"""All that can be promised before the method is written."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import rec_augment
+
+
+def test_the_module_carries_the_version_of_the_installed_package():
+    assert rec_augment.__version__ == version("rec-augment")
+
+
+def test_importing_loads_neither_torch_nor_transformers():
+    code = "import sys, rec_augment; print(*{'torch', 'transformers'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

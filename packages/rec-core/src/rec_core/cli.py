@@ -1,0 +1,211 @@
+"""The shared half of every command line, and the ``rec-core`` command.
+
+One message and exit code 2 for a user's mistake; a traceback only for ours. Heavy imports live inside commands.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from rec_core.errors import RecError, SettingsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Overwrite = Annotated[bool, Parameter(negative=(), help="Replace an existing output once the new one is whole.")]
+Resume = Annotated[bool, Parameter(negative=(), help="Go on with an unfinished run.")]
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON for machines.")]
+DataOverride = Annotated[Path | None, Parameter(name="--data", help="The data set, when it moved since training.")]
+SettingsFile = Annotated[
+    Path | None, Parameter(name="--config", help="TOML, JSON or YAML file with what differs from the defaults.")
+]
+
+
+def make_app(name: str, summary: str) -> App:
+    """An app named like its package."""
+    return App(name=name, help=summary, version=version(name), version_flags=["--version"])
+
+
+def run(
+    app: App, argv: Sequence[str] | None = None, *, before: Callable[[Sequence[str]], None] | None = None
+) -> None:
+    """Run a command line: RecError and refused files become one message and exit code 2, Ctrl-C exits with 130.
+
+    ``before`` sees the words first, for apps whose options depend on them.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if before is not None:
+            before(words)
+        app(words)
+    except RecError as error:
+        fail(str(error))
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        fail(f"{error.strerror}: {error.filename}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        print("stopped; finished work is kept", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader of our output left (| head)
+        sys.stderr.close()
+        raise SystemExit(0) from None
+
+
+def fail(message: str) -> None:
+    """Print one message to stderr and exit with 2."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def option_in(argv: Sequence[str], name: str) -> str | None:
+    """The value of ``--name VALUE`` or ``--name=VALUE`` in raw arguments, before they are parsed.
+
+    For options that decide which other options exist (``--model``, ``--config``).
+    """
+    for i, word in enumerate(argv):
+        if word == "--":
+            return None
+        if word == f"--{name}" and i + 1 < len(argv):
+            return argv[i + 1]
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    return None
+
+
+def use_settings_file(app: App, argv: Sequence[str], command: str, *stages: type, also: Sequence[str] = ()) -> None:
+    """Let ``--config FILE`` give defaults to ``command``: an option on the command line wins over the file."""
+    from cyclopts.config import Dict
+
+    from rec_core.settings import read_settings_file
+
+    file = option_in(argv, "config")
+    if file is not None:
+        values = {key.replace("_", "-"): value for key, value in read_settings_file(file, *stages, also=also).items()}
+        app.config = [Dict({command: values}, source=str(file))]
+
+
+def console() -> Console:
+    """Where answers go: rich on a terminal, plain text elsewhere."""
+    from rich.console import Console
+
+    return Console()
+
+
+class Progress:
+    """A rich progress bar on a terminal, plain log lines elsewhere; usable as a context manager."""
+
+    def __init__(self, description: str) -> None:
+        self._description = description
+        self._bar: Any = None
+        self._task: Any = None
+        self._log = logging.getLogger("rec")
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[message]}"),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._description, total=None, message="")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def start(self, total: int) -> None:
+        """Say how many steps there will be."""
+        if self._bar is not None:
+            self._bar.update(self._task, total=total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Say that some are done."""
+        if self._bar is not None:
+            self._bar.advance(self._task, steps)
+
+    def message(self, text: str) -> None:
+        """Show one line."""
+        if self._bar is not None:
+            self._bar.update(self._task, message=text)
+        else:
+            self._log.info("%s: %s", self._description, text)
+
+
+app = make_app("rec-core", "Evaluate, compare and inspect runs of any recommender.")
+
+
+@app.command
+def evaluate(
+    run: Path,
+    /,
+    *,
+    data: DataOverride = None,
+    part: str = "test",
+    max_users: int | None = None,
+    json: Json = False,
+) -> None:
+    """Evaluate a run of any method on its data set and write metrics.json and per_user.parquet into it.
+
+    Parameters
+    ----------
+    run
+        Directory of a trained recommender.
+    part
+        valid or test.
+    max_users
+        Evaluate a seeded sample of users, the same for every run on this data set.
+    """
+    from rec_core.runs import evaluate_run, print_metrics
+
+    if part not in ("valid", "test"):
+        raise SettingsError(f"--part is valid or test; got {part!r}")
+    print_metrics(evaluate_run(run, data=data, part=part, max_users=max_users), as_json=json)  # type: ignore[arg-type]
+
+
+@app.command
+def compare(
+    baseline: Path, /, *runs: Path, metric: str = "ndcg@10", resamples: int = 10_000, seed: int = 0, json: Json = False
+) -> None:
+    """Compare evaluated runs with a baseline, user by user.
+
+    Parameters
+    ----------
+    baseline
+        The run the others are held against.
+    runs
+        One or more evaluated runs on the same test users.
+    """
+    from rec_core.runs import compare_runs, print_comparison
+
+    if not runs:
+        raise SettingsError("name at least two runs: rec-core compare BASELINE RUN ...")
+    print_comparison(compare_runs(baseline, runs, metric=metric, resamples=resamples, seed=seed), metric, as_json=json)
+
+
+@app.command
+def inspect(artifact: Path, /, *, json: Json = False) -> None:
+    """Show what an artifact is, what it was made from, and check that it is whole."""
+    from rec_core.runs import print_artifact
+
+    print_artifact(artifact, as_json=json)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of ``rec-core``."""
+    run(app, argv)

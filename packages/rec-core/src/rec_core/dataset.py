@@ -1,0 +1,119 @@
+"""The prepared data set on disk: what every method reads.
+
+``items.npy`` int32 and ``offsets.npy`` int64 hold all histories in CSR form (memory-mapped when read); ``timestamps.npy``
+int64, ``ratings.npy`` float32 and ``generated.npy`` bool where the source has them. The split is ``boundaries.npy``
+int64 [n_users, 2] (where valid and where test begin in each user's row) when every user's parts follow each other in
+time, else one byte per event in ``part.npy``. ``users.parquet`` and ``items.parquet`` hold raw keys and text fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rec_core.artifacts import Artifact, Input, create, open_artifact
+from rec_core.errors import ArtifactError
+from rec_core.types import Dataset, IdMap, Interactions, ItemCatalog, Split, UserCatalog
+from rec_core.types.ids import Int64
+
+KIND = "dataset"
+
+
+def write_dataset(
+    path: Path | str,
+    dataset: Dataset,
+    *,
+    settings: Any = None,
+    inputs: Iterable[Input] = (),
+    counts: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Artifact:
+    """Write a prepared data set; the manifest gets ``counts`` (users, items, interactions, dropped: {reason: n})."""
+    events = dataset.split.interactions
+    with create(path, KIND, settings=settings, inputs=inputs, overwrite=overwrite) as out:
+        offsets = events.offsets
+        out.array("items", events.items)
+        out.array("offsets", offsets)
+        for name in ("timestamps", "ratings", "generated"):
+            column = getattr(events, name)
+            if column is not None:
+                out.array(name, column)
+        boundaries = part_boundaries(dataset.split, offsets)
+        if boundaries is None:
+            out.array("part", dataset.split.part)
+        else:
+            out.array("boundaries", boundaries)
+        out.table("users", {"key": list(dataset.users.ids.keys), **{f"field:{k}": v for k, v in dataset.users.fields.items()}})
+        out.table("items", {"key": list(dataset.items.ids.keys), **{f"field:{k}": v for k, v in dataset.items.fields.items()}})
+        out.describe(
+            name=dataset.name,
+            protocol=dataset.split.protocol,
+            n_interacted=dataset.items.n_interacted,
+            counts={
+                "users": len(dataset.users),
+                "items": dataset.items.n_interacted,
+                "interactions": len(events),
+                "cold_items": len(dataset.items) - dataset.items.n_interacted,
+                **{part: int((dataset.split.part == i).sum()) for i, part in enumerate(("train", "valid", "test"))},
+                **(counts or {}),
+            },
+            content={"dataset": dataset.digest(), **dataset.split.hashes()},
+            **(about or {}),
+        )
+    return open_artifact(path, KIND, verify=False)
+
+
+def read_dataset(path: Path | str | Artifact) -> Dataset:
+    """Read a prepared data set; the arrays stay memory-mapped. Raises :class:`ArtifactError` when it is not whole."""
+    artifact = path if isinstance(path, Artifact) else open_artifact(path, KIND)
+    offsets = artifact.array("offsets", mmap=False)
+    optional = {n: artifact.array(n) if artifact.has(f"{n}.npy") else None for n in ("timestamps", "ratings", "generated")}
+    users, items = artifact.table("users"), artifact.table("items")
+    n_interacted = int(artifact.manifest["n_interacted"])
+    events = Interactions(
+        users=np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), np.diff(offsets)),
+        items=artifact.array("items"),
+        n_users=len(offsets) - 1,
+        n_items=n_interacted,
+        **optional,
+    )
+    if artifact.has("boundaries.npy"):
+        part = _part_of(artifact.array("boundaries", mmap=False), offsets)
+    else:
+        part = artifact.array("part", mmap=False)
+    return Dataset(
+        name=str(artifact.manifest["name"]),
+        users=UserCatalog(IdMap(tuple(users["key"]), "user"), _fields(users)),
+        items=ItemCatalog(IdMap(tuple(items["key"]), "item"), _fields(items), n_interacted),
+        split=Split(events, part, str(artifact.manifest["protocol"])),
+    )
+
+
+def part_boundaries(split: Split, offsets: Int64) -> Int64 | None:
+    """int64 [n_users, 2], the row positions where valid and test begin; None when a user's parts are not in order."""
+    part = split.part
+    same_user = np.diff(split.interactions.users) == 0
+    if (same_user & (np.diff(part.astype(np.int8)) < 0)).any():
+        return None
+    users = split.interactions.users
+    columns = [np.bincount(users[part < code], minlength=split.n_users) for code in (1, 2)]
+    return offsets[:-1, None] + np.stack(columns, axis=1).astype(np.int64)
+
+
+def _part_of(boundaries: Int64, offsets: Int64) -> npt.NDArray[np.uint8]:
+    starts, stops = offsets[:-1], offsets[1:]
+    ordered = (starts <= boundaries[:, 0]) & (boundaries[:, 0] <= boundaries[:, 1]) & (boundaries[:, 1] <= stops)
+    if not ordered.all():
+        raise ArtifactError(f"the boundaries of user {int(np.flatnonzero(~ordered)[0])} lie outside its row")
+    at = np.arange(offsets[-1])
+    first = np.repeat(boundaries, np.diff(offsets), axis=0)
+    return ((at >= first[:, 0]).astype(np.uint8) + (at >= first[:, 1])).astype(np.uint8)
+
+
+def _fields(table: Mapping[str, list[Any]]) -> dict[str, list[str | None]]:
+    return {name.removeprefix("field:"): column for name, column in table.items() if name.startswith("field:")}

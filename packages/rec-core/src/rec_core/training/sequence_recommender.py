@@ -1,0 +1,133 @@
+"""A fitted sequence model as a recommender, scorer and encoder of the core protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from rec_core.errors import DataError
+from rec_core.training.protocols import SequenceModel
+from rec_core.types import Candidates, Histories, ItemEmbeddings, Rankings, Scores
+from rec_core.types.ids import Bool, Float32
+
+
+class SequenceRecommender:
+    """Answers histories with a fitted :class:`SequenceModel`: Recommender, Dense- and VectorScorer, SequenceEncoder.
+
+    model        its weights must not change any more: item vectors are computed once, on first use
+    n_items      how many items are ranked, the first ones of the model's table; None = all of it. A table may go on
+                 with cold items, which are ranked only on request
+    provenance   goes into :meth:`item_embeddings`
+    batch_rows   rows per forward pass; rows are sorted by length first, so little is spent on padding
+
+    Users need not be known: a row's history is all that counts. A row with an *empty* history raises
+    :class:`DataError` that names it, since a model of sequences has nothing to read there and would rank by accident;
+    whoever serves such users wants a popularity list for them, and should say so.
+    """
+
+    known_users_only = False
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        n_items: int | None = None,
+        *,
+        provenance: Mapping[str, Any] | None = None,
+        batch_rows: int = 512,
+    ) -> None:
+        self.model = model
+        self._n_items = model.items.n_items if n_items is None else n_items
+        if not 0 < self._n_items <= model.items.n_items:
+            raise DataError(f"{self._n_items} items are to be ranked, the model's table has {model.items.n_items}")
+        self.provenance = dict(provenance or {})
+        self.batch_rows = batch_rows
+        self._item_vectors: Float32 | None = None
+
+    @property
+    def n_items(self) -> int:
+        """Items ranked."""
+        return self._n_items
+
+    def user_vectors(self, histories: Histories) -> Float32:
+        """float32 [rows, dim]; :class:`DataError` for a row with an empty history."""
+        self._check(histories)
+        vectors = np.empty((len(histories), self.model.items.dim), np.float32)
+        order = np.argsort(np.minimum(histories.lengths, self.model.max_length), kind="stable")
+        with _inference(self.model) as device:
+            for start in range(0, len(order), self.batch_rows):
+                rows = order[start : start + self.batch_rows]
+                batch = _to(self.model.batch(histories, rows, None), device)
+                vectors[rows] = self.model.encode(batch).float().cpu().numpy()
+        return vectors
+
+    def encode(self, histories: Histories) -> Float32:
+        """The same as :meth:`user_vectors`, under the name a SequenceEncoder has it."""
+        return self.user_vectors(histories)
+
+    def item_vectors(self) -> Float32:
+        """float32 [n_items, dim]."""
+        if self._item_vectors is None:
+            with _inference(self.model):
+                table = self.model.items.table()[: self._n_items]
+                self._item_vectors = table.float().cpu().numpy().copy()  # a copy: on a CPU it would share the weights
+        return self._item_vectors
+
+    def item_embeddings(self) -> ItemEmbeddings:
+        """The item side of the space that :meth:`encode` maps to."""
+        return ItemEmbeddings(self.item_vectors(), self.provenance)
+
+    def score_all(self, histories: Histories) -> Float32:
+        """float32 [rows, n_items], a fresh array."""
+        return self.user_vectors(histories) @ self.item_vectors().T
+
+    def recommend(
+        self, histories: Histories, k: int, *, exclude: Candidates | None = None, among: Bool | None = None
+    ) -> Rankings:
+        """The k best items of each row, best first; equal scores by item id."""
+        from rec_core.evaluation import recommend_dense
+
+        return recommend_dense(self, histories, k, exclude=exclude, among=among)
+
+    def score(self, histories: Histories, candidates: Candidates) -> Scores:
+        """One score per candidate, row by row."""
+        from rec_core.evaluation import score_dense
+
+        return score_dense(self, histories, candidates)
+
+    def _check(self, histories: Histories) -> None:
+        empty = np.flatnonzero(histories.lengths == 0)
+        if len(empty):
+            row = int(empty[0])
+            raise DataError(
+                f"row {row} (user {histories.users[row]}) has an empty history ({len(empty)} of {len(histories)} rows "
+                f"have): a sequence model needs at least one event; serve such users with a popularity list"
+            )
+        if len(histories.items) and histories.items.max() >= self.model.items.n_items:
+            raise DataError(
+                f"a history holds item {histories.items.max()}, the model knows items 0..{self.model.items.n_items - 1}; "
+                f"were histories and model made from the same data set?"
+            )
+
+
+@contextmanager
+def _inference(model: SequenceModel) -> Iterator[torch.device]:
+    """Eval mode without gradients, and the mode it was in afterwards; gives the model's device."""
+    module = cast(nn.Module, model)
+    training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield next(module.parameters()).device
+    finally:
+        module.train(training)
+
+
+def _to(batch: Any, device: torch.device) -> Any:
+    from accelerate.utils import send_to_device
+
+    return send_to_device(batch, device)

@@ -1,0 +1,5 @@
+"""``python -m rec_srs``."""
+
+from rec_srs.cli import main
+
+main()

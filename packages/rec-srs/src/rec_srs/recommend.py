@@ -1,0 +1,89 @@
+"""Answers with titles: for a user of the data set, or for a history named item by item."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+
+from rec_core.cli import console
+from rec_core.errors import SettingsError
+from rec_core.protocols import Recommender
+from rec_core.types import Candidates, Dataset, Histories
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was watched and what is recommended.
+
+    history          (raw key, title) of each event, oldest first
+    recommendations  (raw key, title, score), best first
+    """
+
+    history: tuple[tuple[str, str], ...]
+    recommendations: tuple[tuple[str, str, float], ...]
+
+
+def user_history(dataset: Dataset, key: str, until: Literal["end", "test", "valid"] = "end") -> Histories:
+    """The one-row history of a user by raw key: whole, or as it stood before the test or the validation part."""
+    user = dataset.users.ids.id(key)
+    split = dataset.split
+    events = split.interactions
+    limit = {"valid": 1, "test": 2, "end": 3}[until]
+    offsets = np.searchsorted(events.users, [user, user + 1])
+    mine = slice(int(offsets[0]), int(offsets[1]))
+    items = events.items[mine][split.part[mine] < limit]
+    return Histories.of([items], [user])
+
+
+def named_history(dataset: Dataset, names: Sequence[str]) -> Histories:
+    """A one-row history of a user never seen, from raw keys or exact titles, oldest first."""
+    items = [dataset.items.find(name) for name in names]
+    cold = [name for name, item in zip(names, items, strict=True) if item >= dataset.items.n_interacted]
+    if cold:
+        raise SettingsError(f"no training interactions with {cold[0]!r}: this model knows items by their interactions")
+    return Histories.of([items])
+
+
+def recommend(
+    recommender: Recommender, dataset: Dataset, histories: Histories, k: int, *, seen: bool = False
+) -> list[Answer]:
+    """The k best items per row with raw keys and titles; items of the history return only when ``seen`` is True."""
+    if k < 1:
+        raise SettingsError(f"k must be at least 1; got {k}")
+    exclude = None if seen else Candidates(histories.offsets, histories.items)
+    rankings = recommender.recommend(histories, k, exclude=exclude)
+    keys, items = dataset.items.ids.keys, dataset.items
+    return [
+        Answer(
+            tuple((keys[i], items.title(int(i))) for i in histories.row(r)),
+            tuple(
+                (keys[i], items.title(int(i)), float(score))
+                for i, score in zip(rankings.items[r], rankings.scores[r], strict=True)
+                if i >= 0
+            ),
+        )
+        for r in range(len(histories))
+    ]
+
+
+def print_answer(answer: Answer, *, as_json: bool = False) -> None:
+    """Show one answer as a table, or as JSON for machines."""
+    if as_json:
+        print(json.dumps(asdict(answer), ensure_ascii=False))
+        return
+    from rich.table import Table
+
+    shown = answer.history[-10:]
+    title = f"after {', '.join(name for _, name in shown)}" + (" (newest 10)" if len(answer.history) > 10 else "")
+    table = Table(title=title, title_justify="left")
+    table.add_column("", justify="right")
+    table.add_column("title")
+    table.add_column("key")
+    table.add_column("score", justify="right")
+    for place, (key, name, score) in enumerate(answer.recommendations, start=1):
+        table.add_row(str(place), name, key, f"{score:.3f}")
+    console().print(table)
