@@ -2,20 +2,27 @@
 
 An artifact is a directory with a ``manifest.json`` beside its payload. It MUST be written through :func:`create`, which
 builds it in a directory beside the target, flushes every file to the disk and renames; a reader MUST find every payload
-file with the hash that the manifest promises. Payload is Parquet (tables), ``.npy`` without pickles (arrays that can be
-memory-mapped), safetensors (weights) and JSON. ``log.jsonl``, ``metrics.json``, ``per_user.parquet`` and
-``checkpoints/`` are side files: they MAY change later and are outside the hash.
+file with the hash that the manifest promises, and the manifest with the hash that it promises of itself. Payload is
+Parquet (tables), ``.npy`` without pickles (arrays that can be memory-mapped), safetensors (weights) and JSON.
+``log.jsonl``, ``metrics.json``, ``evaluation.json``, ``per_user.parquet`` and ``checkpoints/`` are side files: they MAY
+change later and are outside the hash.
+
+Beside a target ``runs/x`` a writer keeps ``runs/.x.lock`` (held while it writes), ``runs/.x.????????.tmp`` (under
+construction), ``runs/.x.old`` (the version being replaced) and, where a run can be resumed, ``runs/x.partial``. They go
+when it ends; what a killed writer left is cleared away by the next writer of the same target, a partial run is kept.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
 from hashlib import file_digest, sha256
@@ -33,7 +40,10 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+_SIDE_FILES = ("log.jsonl", "metrics.json", "evaluation.json", "per_user.parquet")
+_OURS = ("kind", "schema", "hash", "created", "seed", "settings", "inputs", "payload", "manifest_hash")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_IN_WORDS = re.compile(r"\d+ requested and \d+ written|\(os error (?:27|28|112|122)\)")  # numpy; safetensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +60,24 @@ class Input:
     hash: str
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, name: str = "the value") -> Any:
     """A value as JSON has it: dataclasses become objects, paths text, NumPy numbers plain ones."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        return _plain(asdict(value), name)
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _plain(v, str(k)) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(v) for v in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        return [_plain(v, name) for v in (sorted(value) if isinstance(value, set | frozenset) else value)]
     if isinstance(value, np.generic):
-        return value.item()
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, which JSON cannot hold; write None where there is no number")
     return str(value) if isinstance(value, Path) else value
 
 
 def to_json(value: Any) -> str:
-    """JSON text with a final newline; floats keep full precision, NaN is refused."""
-    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """JSON text with a final newline; floats keep full precision, NaN and infinity raise ValueError."""
+    return json.dumps(_plain(value), indent=1, ensure_ascii=False) + "\n"
 
 
 def _fsync(path: Path) -> None:
@@ -74,6 +86,9 @@ def _fsync(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY if path.is_dir() or os.name != "nt" else os.O_RDWR)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):  # some mounts cannot flush a directory
+            raise
     finally:
         os.close(fd)
 
@@ -83,9 +98,16 @@ def _sha256(path: Path) -> str:
         return file_digest(file, "sha256").hexdigest()
 
 
-def _no_space(target: Path, error: OSError) -> ArtifactError:
+def _disk_is_full(error: Exception) -> bool:
+    """Whether an error says so, by its number or, from NumPy and safetensors, in its words alone."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    return _FULL_IN_WORDS.search(str(error)) is not None
+
+
+def _no_space(target: Path, error: Exception) -> ArtifactError:
     return ArtifactError(
-        f"no space left to write {target} ({error.strerror}); nothing there was changed. "
+        f"no space left to write {target} ({getattr(error, 'strerror', None) or error}); nothing there was changed. "
         f"Free some space or choose another output"
     )
 
@@ -95,9 +117,11 @@ def explain_write_errors(target: Path) -> Iterator[None]:
     """Turn a full disk or a refused write into one sentence that names the target."""
     try:
         yield
-    except OSError as error:
-        if error.errno in _FULL:
+    except Exception as error:
+        if _disk_is_full(error):
             raise _no_space(target, error) from error
+        if not isinstance(error, OSError):
+            raise
         raise ArtifactError(f"cannot write {target}: {error.strerror or error}; nothing there was changed") from error
 
 
@@ -131,6 +155,8 @@ class Writer:
     def _file(self, name: str) -> Path:
         if name in self.files:
             raise ValueError(f"{name} was written twice")
+        if name in (MANIFEST, *_SIDE_FILES):
+            raise ValueError(f"{name} is not payload: the manifest and side files are outside the hash")
         self.files.append(name)
         return self.directory / name
 
@@ -164,13 +190,16 @@ class Writer:
 
     def describe(self, **about: Any) -> None:
         """More entries for the manifest (``counts=...``)."""
+        if taken := sorted(set(about) & set(_OURS)):
+            raise ValueError(f"{taken[0]!r} is an entry that every manifest has; describe it under another name")
         self.about.update(about)
 
 
 def _arrow(values: Sequence[Any] | npt.NDArray[Any]) -> Any:
     import pyarrow as pa
 
-    return pa.array(values, type=pa.string() if len(values) == 0 and not isinstance(values, np.ndarray) else None)
+    array = pa.array(values)
+    return array.cast(pa.string()) if pa.types.is_null(array.type) else array  # nothing but None: text that is missing
 
 
 @contextmanager
@@ -190,119 +219,169 @@ def create(
     The block writes through the :class:`Writer` it is given. An existing ``path`` is refused unless ``overwrite``; the
     old one then stays until the new one is whole. With ``resumable`` the directory under construction is
     ``path + ".partial"`` and survives an error (it keeps ``checkpoints/`` and ``log.jsonl``); ``resume`` takes it up
-    again. Two writers of one resumable path exclude each other. Raises :class:`ArtifactError`.
+    again, and ``overwrite`` throws it away. Two writers of one path exclude each other. Raises :class:`ArtifactError`.
     """
+    if resume and not resumable:
+        raise ValueError("only a resumable artifact can be resumed")
     target = Path(path)
-    partial = target.with_name(target.name + ".partial")
     check_output(target, overwrite=overwrite, resume=resume)
     with explain_write_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        if resumable:
-            if partial.exists() and not resume:
-                _lock(partial).release()
-                shutil.rmtree(partial)
-            partial.mkdir(exist_ok=True)
-            work = partial
-        else:
-            work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
-            work.chmod(0o755)
-    lock = _lock(work) if resumable else None
-    try:
-        writer = Writer(work, target)
-        try:
-            yield writer
-        except OSError as error:
-            if error.errno in _FULL:
-                raise _no_space(target, error) from error
-            raise
+    with _only_writer(target) as clean:
+        if clean:
+            _clear_away(target)
+        check_output(target, overwrite=overwrite, resume=resume)  # again: another writer may just have finished
         with explain_write_errors(target):
-            payload = {
-                name: {"sha256": _sha256(work / name), "bytes": (work / name).stat().st_size}
-                for name in sorted(writer.files)
-            }
-            manifest = {
-                "kind": kind,
-                "schema": SCHEMA_VERSION,
-                "hash": _payload_hash(payload),
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                "seed": seed,
-                "settings": settings if settings is not None else {},
-                "inputs": [
+            work = _begin(target, resumable=resumable, resume=resume)
+        try:
+            writer = Writer(work, target)
+            try:
+                yield writer
+            except Exception as error:
+                if _disk_is_full(error):
+                    raise _no_space(target, error) from error
+                raise
+            with explain_write_errors(target):
+                payload = {
+                    name: {"sha256": _sha256(work / name), "bytes": (work / name).stat().st_size}
+                    for name in sorted(writer.files)
+                }
+                manifest = _plain(
                     {
-                        "role": i.role,
-                        "path": os.path.relpath(Path(i.path).resolve(), target.resolve()),
-                        "hash": i.hash,
+                        "kind": kind,
+                        "schema": SCHEMA_VERSION,
+                        "hash": _payload_hash(payload),
+                        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                        "seed": seed,
+                        "settings": settings if settings is not None else {},
+                        "inputs": [{"role": i.role, "path": _relative(i.path, target), "hash": i.hash} for i in inputs],
+                        **writer.about,
+                        "payload": payload,
                     }
-                    for i in inputs
-                ],
-                **writer.about,
-                "payload": payload,
-            }
-            (work / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
-            for file in [*payload, MANIFEST]:
-                _fsync(work / file)
-            _fsync(work)
-            if lock is not None:
-                lock.release()
-                (work / ".lock").unlink(missing_ok=True)
-            _swap(work, target)
-    except BaseException:
-        if not resumable:
-            shutil.rmtree(work, ignore_errors=True)
-        raise
-    finally:
-        if lock is not None:
-            lock.release()
+                )
+                manifest["manifest_hash"] = _manifest_hash(manifest)
+                (work / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
+                for file in [*payload, MANIFEST]:
+                    _fsync(work / file)
+                _fsync(work)
+                _swap(work, target)
+        except BaseException:
+            if not resumable:
+                shutil.rmtree(work, ignore_errors=True)
+            raise
 
 
 def check_output(target: Path | str, *, overwrite: bool = False, resume: bool = False) -> None:
     """Refuse an output that exists, before any work is done for it; :class:`ArtifactError` names the way out."""
     target = Path(target)
-    partial = target.with_name(target.name + ".partial")
     if overwrite and resume:
         raise ArtifactError("--resume goes on with what is there and --overwrite starts anew: choose one")
-    if target.exists() and not overwrite:
-        if resume:
-            raise ArtifactError(f"{target} is already whole: there is nothing to resume (--overwrite starts anew)")
-        raise ArtifactError(f"{target} exists already; choose another output or pass --overwrite")
-    if partial.exists() and not overwrite and not resume:
-        raise ArtifactError(f"an unfinished run lies at {partial}; --resume goes on with it, --overwrite starts anew")
-    if resume and not partial.exists():
+    if target.name in ("", ".."):
+        raise ArtifactError(f"an output needs a name of its own; {target} has none")
+    if target.exists() and not (target / MANIFEST).is_file():
+        raise ArtifactError(f"{target} exists and is not an artifact, so it is not replaced; choose another output")
+    partial = _partial(target)
+    if partial.exists():
+        if not overwrite and not resume:
+            raise ArtifactError(
+                f"an unfinished run lies at {partial}; --resume goes on with it, --overwrite starts anew"
+            )
+        return
+    if resume and target.exists():
+        raise ArtifactError(f"{target} is already whole: there is nothing to resume (--overwrite starts anew)")
+    if resume:
         raise ArtifactError(f"there is no unfinished run at {partial} to resume")
-    if overwrite and target.exists() and not (target / MANIFEST).is_file():
-        raise ArtifactError(f"{target} exists and is not an artifact of ours; --overwrite replaces only artifacts")
+    if target.exists() and not overwrite:
+        raise ArtifactError(f"{target} exists already; choose another output or pass --overwrite")
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(target.name + ".partial")
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def _relative(path: Path, target: Path) -> str:
+    """Where an input lies, seen from the artifact; absolute when there is no way there (another drive)."""
+    try:
+        return Path(os.path.relpath(Path(path).resolve(), target.resolve())).as_posix()
+    except ValueError:
+        return Path(path).resolve().as_posix()
+
+
+def _begin(target: Path, *, resumable: bool, resume: bool) -> Path:
+    """The directory in which the artifact is built."""
+    partial = _partial(target)
+    if partial.exists() and not resume:
+        shutil.rmtree(partial)
+    if resumable:
+        partial.mkdir(exist_ok=True)
+        return partial
+    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
+    work.chmod(0o755)
+    return work
+
+
+def _clear_away(target: Path) -> None:
+    """Undo what a killed writer of this target left; only its one living writer may call this."""
+    if _old(target).exists() and not target.exists():  # killed between the two renames
+        _old(target).rename(target)
+    shutil.rmtree(_old(target), ignore_errors=True)
+    unfinished = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]{{8}}\.tmp")
+    for path in [path for path in target.parent.iterdir() if unfinished.fullmatch(path.name)]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _swap(work: Path, target: Path) -> None:
     """Rename ``work`` to ``target``; an old one is moved aside first and back again should the rename fail."""
-    aside: Path | None = None
-    if target.exists():
-        aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".old"))
-        aside.rmdir()
-        target.rename(aside)
+    aside = _old(target)
     try:
+        if target.exists():
+            target.rename(aside)
         work.rename(target)
     except BaseException:
-        if aside is not None:
+        if aside.exists() and not target.exists():
             aside.rename(target)
         raise
     _fsync(target.parent)
-    if aside is not None:
-        shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
-class _Lock:
-    def __init__(self, fd: int) -> None:
-        self._fd: int | None = fd
+@contextmanager
+def _only_writer(target: Path) -> Iterator[bool]:
+    """Hold the lock of a target; it goes with the process, also when that is killed.
 
-    def release(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)  # the lock goes with the descriptor, also when the process dies
-            self._fd = None
+    Gives True when the lock is held, False on a file system that has no locks (some network mounts). A second writer
+    gets :class:`ArtifactError`.
+    """
+    path = target.with_name(f".{target.name}.lock")
+    while True:
+        with explain_write_errors(target):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            held = _lock(fd)
+        except BlockingIOError:
+            os.close(fd)
+            raise ArtifactError(f"another process is writing {target}; wait for it or choose another output") from None
+        if not held or os.name == "nt" or _is_at(fd, path):
+            break
+        os.close(fd)  # its holder ended and took the file away between our open and our lock
+    try:
+        yield held
+    finally:
+        if os.name == "nt":  # an open file cannot be removed there
+            os.close(fd)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        else:
+            path.unlink(missing_ok=True)
+            os.close(fd)
 
 
-def _lock(directory: Path) -> _Lock:
-    fd = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+def _lock(fd: int) -> bool:
+    """Lock a file for this process; BlockingIOError when another one holds it, False where there are no locks."""
     try:
         if os.name == "nt":
             import msvcrt
@@ -312,14 +391,27 @@ def _lock(directory: Path) -> _Lock:
             import fcntl
 
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise ArtifactError(f"another process is writing {directory}; wait for it or choose another output") from None
-    return _Lock(fd)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise BlockingIOError(error.errno, error.strerror) from error
+        return False
+    return True
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _payload_hash(payload: Mapping[str, Mapping[str, Any]]) -> str:
     return sha256("".join(f"{name} {payload[name]['sha256']}\n" for name in sorted(payload)).encode()).hexdigest()
+
+
+def _manifest_hash(manifest: Mapping[str, Any]) -> str:
+    said = {key: value for key, value in manifest.items() if key != "manifest_hash"}
+    return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +446,9 @@ class Artifact:
 
     def _file(self, name: str) -> Path:
         if not self.has(name):
-            raise ArtifactError(f"{self.path} ({self.kind}) holds no {name}; it holds {', '.join(self.manifest['payload'])}")
+            raise ArtifactError(
+                f"{self.path} ({self.kind}) holds no {name}; it holds {', '.join(self.manifest['payload'])}"
+            )
         return self.path / name
 
     def array(self, name: str, *, mmap: bool = True) -> npt.NDArray[Any]:
@@ -391,14 +485,18 @@ class Artifact:
     def open_input(self, role: str, override: Path | str | None = None, *, kind: str | None = None) -> Artifact:
         """Open an artifact this one was made from, where the manifest says it lies or at ``override``.
 
-        Raises :class:`ArtifactError` when it is gone, has another hash than recorded, or no such role is recorded.
+        The manifest keeps a relative path, so that a folder with both may be moved. Raises :class:`ArtifactError` when
+        the input is gone, has another hash than recorded, or no such role is recorded.
         """
         found = [i for i in self.manifest["inputs"] if i["role"] == role]
         if not found:
             raise ArtifactError(f"{self.path} ({self.kind}) records no input with the role {role!r}")
-        where = Path(override) if override is not None else Path(os.path.normpath(self.path.resolve() / found[0]["path"]))
+        where = (
+            Path(override) if override is not None else Path(os.path.normpath(self.path.resolve() / found[0]["path"]))
+        )
         if override is None and not where.exists():
-            raise ArtifactError(f"the {role} of {self.path} was at {where} and is gone; name it with --data")
+            option = " with --data" if role == "dataset" else ""
+            raise ArtifactError(f"the {role} of {self.path} was at {where} and is gone; name it{option}")
         opened = open_artifact(where, kind=kind)
         if opened.hash != found[0]["hash"]:
             raise ArtifactError(
@@ -412,33 +510,40 @@ def open_artifact(path: Path | str, kind: str | None = None, *, verify: bool = T
     """Open the artifact at ``path`` after checking that it is whole.
 
     Raises :class:`ArtifactError` when there is none, when it is of another ``kind`` or schema version, and when a
-    payload file is missing, truncated or changed (``verify=False`` compares sizes only).
+    payload file is missing, truncated or changed (``verify=False`` compares sizes only) or the manifest is.
     """
     path = Path(path)
     if not path.exists():
-        partial = path.with_name(path.name + ".partial")
-        hint = f" (an unfinished run lies at {partial}: --resume finishes it)" if partial.exists() else ""
+        hint = ""
+        if path.name and _partial(path).exists():
+            hint = f" (an unfinished run lies at {_partial(path)}: --resume finishes it)"
+        elif path.name and _old(path).exists():
+            hint = f" (its replacement was interrupted: rename {_old(path)} to get it back)"
         raise ArtifactError(f"there is nothing at {path}{hint}")
     file = path / MANIFEST
     if not file.is_file():
         raise ArtifactError(f"{path} is not an artifact: it has no {MANIFEST}")
+    damaged = f"{file} is damaged or was changed; make the artifact again"
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
-        schema, found_kind, payload = manifest["schema"], manifest["kind"], manifest["payload"]
-        entries = {str(n): (str(e["sha256"]), int(e["bytes"])) for n, e in payload.items()}
-        recorded = manifest["hash"]
-        manifest["inputs"], manifest["settings"]  # noqa: B018 - both must be there
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{file} is damaged ({type(error).__name__}: {error}); make the artifact again") from error
+        schema = manifest["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{damaged} ({type(error).__name__}: {error})") from error
     if schema != SCHEMA_VERSION:
         raise ArtifactError(
             f"{path} has schema version {schema}; this release reads {SCHEMA_VERSION}. "
             f"{'Upgrade rec-core' if isinstance(schema, int) and schema > SCHEMA_VERSION else 'Make it again'}"
         )
+    try:
+        found_kind, payload = manifest["kind"], manifest["payload"]
+        entries = {str(n): (str(e["sha256"]), int(e["bytes"])) for n, e in payload.items()}
+        whole = manifest["hash"] == _payload_hash(payload) and manifest["manifest_hash"] == _manifest_hash(manifest)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{damaged} ({type(error).__name__}: {error})") from error
+    if not whole:
+        raise ArtifactError(f"{damaged} (its content has another hash than it promises)")
     if kind is not None and found_kind != kind:
         raise ArtifactError(f"{path} is a {found_kind!r} artifact, wanted {kind!r}")
-    if recorded != _payload_hash(payload):
-        raise ArtifactError(f"{file} was changed: its hash is not that of its payload entries; make the artifact again")
     for name, (digest, size) in entries.items():
         if not (path / name).is_file():
             raise ArtifactError(f"{path} is not whole: {name} is missing; make the artifact again")

@@ -25,9 +25,10 @@ import tempfile
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
@@ -35,7 +36,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from rec_core.artifacts import explain_write_errors, write_atomically
-from rec_core.errors import AssetError, nearest
+from rec_core.errors import ArtifactError, AssetError, nearest
 
 log = logging.getLogger(__name__)
 
@@ -65,23 +66,25 @@ class Source(Protocol):
         ...
 
 
-def unzip(prefix: str = "") -> Unpack:
+@dataclass(frozen=True, slots=True)
+class Unzip:
     """An unpacker for zip archives (wheels too): takes only the asset's files, found below ``prefix``."""
 
-    def unpack(archive: Path, into: Path, files: Mapping[str, str]) -> None:
+    prefix: str = ""
+
+    def __call__(self, archive: Path, into: Path, files: Mapping[str, str]) -> None:
         try:
             with zipfile.ZipFile(archive) as opened:
                 members = set(opened.namelist())
                 for name in files:
-                    if prefix + name not in members:
-                        raise AssetError(f"{archive.name} holds no {prefix + name}: it is not what the asset promises")
+                    member = self.prefix + name
+                    if member not in members:
+                        raise AssetError(f"{archive.name} holds no {member}: it is not what the asset promises")
                     (into / name).parent.mkdir(parents=True, exist_ok=True)
-                    with opened.open(prefix + name) as source, (into / name).open("wb") as target:
+                    with opened.open(member) as source, (into / name).open("wb") as target:
                         shutil.copyfileobj(source, target, _CHUNK)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise OutOfReach(f"it gave something that is not a whole zip archive ({error})") from error
-
-    return unpack
 
 
 def as_is(archive: Path, into: Path, files: Mapping[str, str]) -> None:
@@ -102,7 +105,7 @@ class UrlSource:
     name: str
     url: str
     files: Mapping[str, str]
-    unpack: Unpack = field(default_factory=unzip)
+    unpack: Unpack = Unzip()
     connect_timeout: float = 5.0
     answer_timeout: float = 8.0
 
@@ -112,7 +115,7 @@ class UrlSource:
     def fetch(self, into: Path) -> None:
         with tempfile.TemporaryDirectory(dir=into.parent, prefix=".download.") as scratch:
             archive = Path(scratch) / (self.url.rpartition("/")[2] or "download")
-            with self._open() as answer, explain_write_errors(archive):
+            with self._open() as answer:
                 _save(answer, archive)
             self.unpack(archive, into, self.files)
 
@@ -169,7 +172,7 @@ class WheelSource:
     name: str
     requirement: str
     files: Mapping[str, str]
-    unpack: Unpack = field(default_factory=unzip)
+    unpack: Unpack = Unzip()
     timeout: float = 900.0
 
     def __str__(self) -> str:
@@ -236,7 +239,7 @@ class Fetched:
 _MOVIELENS = UrlSource(
     name="publisher",
     url="https://files.grouplens.org/datasets/movielens/ml-100k.zip",
-    unpack=unzip("ml-100k/"),
+    unpack=Unzip("ml-100k/"),
     files={
         "u.data": "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490",
         "u.genre": "9757e0d3e6b298159a80dd48eaf938114690e911e39af97a76949ef1663610bb",
@@ -247,7 +250,7 @@ _MOVIELENS = UrlSource(
 _RECBOLE = WheelSource(
     name="recbole",
     requirement="recbole==1.2.1",
-    unpack=unzip("recbole/dataset_example/ml-100k/"),
+    unpack=Unzip("recbole/dataset_example/ml-100k/"),
     files={
         "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
         "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
@@ -294,6 +297,13 @@ def fetch(name: str) -> Fetched:
     return fetch_asset(describe(name))
 
 
+def cached(asset: Asset) -> Fetched | None:
+    """The asset as it lies in the cache, or None where no whole copy does; nothing is downloaded."""
+    room = home() / "assets" / asset.name
+    source = next((source for source in asset.sources if _is_cached(room, source)), None)
+    return None if source is None else Fetched(asset, source.name, room / source.name)
+
+
 def home() -> Path:
     """Where assets are cached: ``REC_HOME``, by default ``~/.cache/rec``."""
     return Path(os.environ.get("REC_HOME") or "~/.cache/rec").expanduser().absolute()
@@ -306,13 +316,16 @@ def content_hash(files: Mapping[str, str]) -> str:
 
 def fetch_asset(asset: Asset) -> Fetched:
     """Like :func:`fetch`, for an asset that need not be in the list."""
+    if (here := cached(asset)) is not None:  # without the lock: a shared cache may be read-only
+        return here
     room = home() / "assets" / asset.name
     with explain_write_errors(room):
         room.mkdir(parents=True, exist_ok=True)
     with _exclusive(room / ".lock", asset.name):
-        for source in asset.sources:
-            if _is_cached(room, source):
-                return Fetched(asset, source.name, room / source.name)
+        if (here := cached(asset)) is not None:  # another process has fetched it meanwhile
+            return here
+        for left_over in room.glob(".*.tmp"):  # of a process that was killed: nobody else holds the lock
+            shutil.rmtree(left_over, ignore_errors=True)
         reasons = []
         for source in asset.sources:
             try:
@@ -334,7 +347,8 @@ def _install(room: Path, source: Source) -> None:
     try:
         into = work / source.name
         into.mkdir()
-        source.fetch(into)
+        with explain_write_errors(room):
+            source.fetch(into)
         for name, wanted in sorted(source.files.items()):
             if not (into / name).is_file():
                 raise AssetError(f"{source} gave no {name}; nothing was kept")
@@ -368,7 +382,8 @@ def _is_cached(room: Path, source: Source) -> bool:
         if stamp[name] is None or _sha256(path / name) != wanted:
             log.warning("the cached copy %s is damaged (%s); it is fetched again", path, name)
             return False
-    write_atomically(_stamp_file(room, source), json.dumps(stamp, indent=1).encode())
+    with suppress(ArtifactError):  # a read-only cache is hashed anew each time
+        write_atomically(_stamp_file(room, source), json.dumps(stamp, indent=1).encode())
     return True
 
 

@@ -6,11 +6,13 @@ One message and exit code 2 for a user's mistake; a traceback only for ours. Hea
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -30,12 +32,16 @@ SettingsFile = Annotated[
 
 def make_app(name: str, summary: str) -> App:
     """An app named like its package."""
-    return App(name=name, help=summary, version=version(name), version_flags=["--version"])
+    return App(
+        name=name,
+        help=summary,
+        version=version(name),
+        version_flags=["--version"],
+        suppress_keyboard_interrupt=False,  # run() says what Ctrl-C means
+    )
 
 
-def run(
-    app: App, argv: Sequence[str] | None = None, *, before: Callable[[Sequence[str]], None] | None = None
-) -> None:
+def run(app: App, argv: Sequence[str] | None = None, *, before: Callable[[Sequence[str]], None] | None = None) -> None:
     """Run a command line: RecError and refused files become one message and exit code 2, Ctrl-C exits with 130.
 
     ``before`` sees the words first, for apps whose options depend on them.
@@ -43,9 +49,12 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        if before is not None:
-            before(words)
-        app(words)
+        try:
+            if before is not None:
+                before(words)
+            app(words)
+        finally:
+            sys.stdout.flush()  # here, where a reader who left is understood
     except RecError as error:
         fail(str(error))
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
@@ -54,7 +63,7 @@ def run(
         print("stopped; finished work is kept", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of our output left (| head)
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         raise SystemExit(0) from None
 
 
@@ -99,10 +108,12 @@ def console() -> Console:
 
 
 class Progress:
-    """A rich progress bar on a terminal, plain log lines elsewhere; usable as a context manager."""
+    """A rich progress bar on a terminal, plain log lines elsewhere (at most one in ``every`` seconds of silence)."""
 
-    def __init__(self, description: str) -> None:
-        self._description = description
+    def __init__(self, description: str, every: float = 30.0) -> None:
+        self._description, self._every = description, every
+        self._total = self._done = 0
+        self._said = monotonic()
         self._bar: Any = None
         self._task: Any = None
         self._log = logging.getLogger("rec")
@@ -129,22 +140,32 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def start(self, total: int) -> None:
-        """Say how many steps there will be."""
+    def start(self, total: int, done: int = 0) -> None:
+        """Say how many steps there will be, and how many are behind us."""
+        self._total, self._done = total, done
         if self._bar is not None:
-            self._bar.update(self._task, total=total)
+            self._bar.update(self._task, total=total, completed=done)
 
-    def advance(self, steps: int = 1) -> None:
-        """Say that some are done."""
+    def advance(self, steps: int = 1, values: Mapping[str, float] | None = None) -> None:
+        """Say that some are done; ``values`` of the last one are shown."""
+        self._done += steps
         if self._bar is not None:
             self._bar.advance(self._task, steps)
+        elif monotonic() - self._said >= self._every:
+            self._said = monotonic()
+            shown = "".join(f", {name} {value:.4g}" for name, value in (values or {}).items())
+            self._log.info("%s: %d of at most %d%s", self._description, self._done, self._total, shown)
 
     def message(self, text: str) -> None:
-        """Show one line."""
+        """Say one line worth reading."""
+        self._said = monotonic()
         if self._bar is not None:
             self._bar.update(self._task, message=text)
         else:
             self._log.info("%s: %s", self._description, text)
+
+    def finish(self) -> None:
+        """Nothing more will come; leaving the ``with`` block takes the bar away."""
 
 
 app = make_app("rec-core", "Evaluate, compare and inspect runs of any recommender.")
@@ -156,8 +177,9 @@ def evaluate(
     /,
     *,
     data: DataOverride = None,
-    part: str = "test",
+    part: Literal["valid", "test"] = "test",
     max_users: int | None = None,
+    quiet: Annotated[bool, Parameter(negative=())] = False,
     json: Json = False,
 ) -> None:
     """Evaluate a run of any method on its data set and write metrics.json and per_user.parquet into it.
@@ -170,17 +192,19 @@ def evaluate(
         valid or test.
     max_users
         Evaluate a seeded sample of users, the same for every run on this data set.
+    quiet
+        Write the files and print nothing.
     """
     from rec_core.runs import evaluate_run, print_metrics
 
-    if part not in ("valid", "test"):
-        raise SettingsError(f"--part is valid or test; got {part!r}")
-    print_metrics(evaluate_run(run, data=data, part=part, max_users=max_users), as_json=json)  # type: ignore[arg-type]
+    result = evaluate_run(run, data=data, part=part, max_users=max_users)
+    if not quiet:
+        print_metrics(result.summary(), as_json=json)
 
 
 @app.command
 def compare(
-    baseline: Path, /, *runs: Path, metric: str = "ndcg@10", resamples: int = 10_000, seed: int = 0, json: Json = False
+    baseline: Path, /, *runs: Path, metric: str = "ndcg@10", draws: int = 10_000, seed: int = 0, json: Json = False
 ) -> None:
     """Compare evaluated runs with a baseline, user by user.
 
@@ -190,12 +214,16 @@ def compare(
         The run the others are held against.
     runs
         One or more evaluated runs on the same test users.
+    metric
+        As in metrics.json: ndcg@10, hr@5, ndcg@10/tail, ...
+    draws
+        Resamples of the interval and of the permutation test.
     """
     from rec_core.runs import compare_runs, print_comparison
 
     if not runs:
         raise SettingsError("name at least two runs: rec-core compare BASELINE RUN ...")
-    print_comparison(compare_runs(baseline, runs, metric=metric, resamples=resamples, seed=seed), metric, as_json=json)
+    print_comparison(compare_runs(baseline, runs, metric=metric, draws=draws, seed=seed), as_json=json)
 
 
 @app.command

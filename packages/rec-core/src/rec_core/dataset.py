@@ -1,9 +1,10 @@
 """The prepared data set on disk: what every method reads.
 
-``items.npy`` int32 and ``offsets.npy`` int64 hold all histories in CSR form (memory-mapped when read); ``timestamps.npy``
-int64, ``ratings.npy`` float32 and ``generated.npy`` bool where the source has them. The split is ``boundaries.npy``
-int64 [n_users, 2] (where valid and where test begin in each user's row) when every user's parts follow each other in
-time, else one byte per event in ``part.npy``. ``users.parquet`` and ``items.parquet`` hold raw keys and text fields.
+``items.npy`` int32 and ``offsets.npy`` int64 hold all histories in CSR form (memory-mapped when read);
+``timestamps.npy`` int64, ``ratings.npy`` float32 and ``generated.npy`` bool where the source has them. The split is
+``boundaries.npy`` int64 [n_users, 2] (where valid and where test begin in each user's row) when every user's parts
+follow each other in time, else one byte per event in ``part.npy``. ``users.parquet`` and ``items.parquet`` hold raw
+keys and text fields.
 """
 
 from __future__ import annotations
@@ -48,8 +49,12 @@ def write_dataset(
             out.array("part", dataset.split.part)
         else:
             out.array("boundaries", boundaries)
-        out.table("users", {"key": list(dataset.users.ids.keys), **{f"field:{k}": v for k, v in dataset.users.fields.items()}})
-        out.table("items", {"key": list(dataset.items.ids.keys), **{f"field:{k}": v for k, v in dataset.items.fields.items()}})
+        out.table(
+            "users", {"key": list(dataset.users.ids.keys), **{f"field:{k}": v for k, v in dataset.users.fields.items()}}
+        )
+        out.table(
+            "items", {"key": list(dataset.items.ids.keys), **{f"field:{k}": v for k, v in dataset.items.fields.items()}}
+        )
         out.describe(
             name=dataset.name,
             protocol=dataset.split.protocol,
@@ -71,8 +76,12 @@ def write_dataset(
 def read_dataset(path: Path | str | Artifact) -> Dataset:
     """Read a prepared data set; the arrays stay memory-mapped. Raises :class:`ArtifactError` when it is not whole."""
     artifact = path if isinstance(path, Artifact) else open_artifact(path, KIND)
+    if artifact.kind != KIND:
+        raise ArtifactError(f"{artifact.path} is a {artifact.kind!r} artifact, wanted {KIND!r}")
     offsets = artifact.array("offsets", mmap=False)
-    optional = {n: artifact.array(n) if artifact.has(f"{n}.npy") else None for n in ("timestamps", "ratings", "generated")}
+    optional = {
+        n: artifact.array(n) if artifact.has(f"{n}.npy") else None for n in ("timestamps", "ratings", "generated")
+    }
     users, items = artifact.table("users"), artifact.table("items")
     n_interacted = int(artifact.manifest["n_interacted"])
     events = Interactions(
@@ -106,13 +115,11 @@ def part_boundaries(split: Split, offsets: Int64) -> Int64 | None:
 
 
 def _part_of(boundaries: Int64, offsets: Int64) -> npt.NDArray[np.uint8]:
-    starts, stops = offsets[:-1], offsets[1:]
-    ordered = (starts <= boundaries[:, 0]) & (boundaries[:, 0] <= boundaries[:, 1]) & (boundaries[:, 1] <= stops)
-    if not ordered.all():
-        raise ArtifactError(f"the boundaries of user {int(np.flatnonzero(~ordered)[0])} lie outside its row")
-    at = np.arange(offsets[-1])
-    first = np.repeat(boundaries, np.diff(offsets), axis=0)
-    return ((at >= first[:, 0]).astype(np.uint8) + (at >= first[:, 1])).astype(np.uint8)
+    runs = np.diff(np.column_stack([offsets[:-1], boundaries, offsets[1:]]), axis=1)  # events in train, valid, test
+    outside = np.flatnonzero((runs < 0).any(axis=1))
+    if len(outside):
+        raise ArtifactError(f"the boundaries of user {outside[0]} lie outside its row")
+    return np.repeat(np.tile(np.arange(3, dtype=np.uint8), len(runs)), runs.ravel())
 
 
 def _fields(table: Mapping[str, list[Any]]) -> dict[str, list[str | None]]:

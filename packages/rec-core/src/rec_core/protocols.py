@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from rec_core.types import Candidates, Generated, Histories, ItemEmbeddings, Neighbors, Rankings, Scores, Split
-from rec_core.types.ids import Bool, Float32
+from rec_core.types.ids import Bool, Float32, check_ids
 
 
 @runtime_checkable
@@ -129,6 +129,7 @@ class Augmenter(Protocol):
 
 def as_mask(items: Sequence[int], n_items: int) -> Bool:
     """bool [n_items], True at the given ids: the form in which ``among`` and ``allow`` are asked."""
-    mask = np.zeros(n_items, np.bool_)
-    mask[np.asarray(items, np.int64)] = True
+    mask, ids = np.zeros(n_items, np.bool_), np.asarray(items, np.int64)
+    check_ids(ids, n_items, "item id")
+    mask[ids] = True
     return mask

@@ -1,8 +1,8 @@
 """Run directories of any method: load the recommender, evaluate it, compare it, look at it.
 
 A run is an artifact of kind ``recommender`` whose manifest names an entry point of the group ``rec.recommenders``; the
-package that offers it need not be known here. Evaluation writes side files into the run: ``metrics.json`` (flat, name ->
-number), ``per_user.parquet`` (user, metric, value) and ``evaluation.json`` (what was asked, with hashes).
+package that offers it need not be known here. Evaluation writes side files into the run: ``metrics.json`` (flat, name
+-> number), ``per_user.parquet`` (user, metric, value) and ``evaluation.json`` (what was asked, with hashes).
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from rec_core.artifacts import Artifact, open_artifact, to_json, write_atomically
+from rec_core.cli import console
 from rec_core.dataset import read_dataset
-from rec_core.errors import ArtifactError, nearest
+from rec_core.errors import ArtifactError, SettingsError, nearest
 from rec_core.protocols import Recommender
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 KIND = "recommender"
 GROUP = "rec.recommenders"
+MEMBER = "member:"  # rows of per_user.parquet that say who belongs to a group (1 or 0)
 
 
 def load_recommender(run: Path | str | Artifact) -> Recommender:
@@ -38,7 +41,9 @@ def load_recommender(run: Path | str | Artifact) -> Recommender:
     name = str(artifact.manifest.get("recommender"))
     found = {point.name: point for point in entry_points(group=GROUP)}
     if name not in found:
-        raise ArtifactError(f"{artifact.path} holds a {name!r} that no installed package can load{nearest(name, found)}")
+        raise ArtifactError(
+            f"{artifact.path} holds a {name!r} that no installed package can load{nearest(name, found)}"
+        )
     loaded: Recommender = found[name].load()(artifact)
     return loaded
 
@@ -83,26 +88,141 @@ def write_evaluation(path: Path, result: Evaluation, *, part: str, seconds: floa
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = list(result.per_user)
+    member = {f"{MEMBER}{name}": rows.astype(np.float64) for name, rows in result.groups.items()}
+    vectors = {**result.per_user, **result.in_group, **member}
+    which = np.repeat(np.arange(len(vectors), dtype=np.int32), len(result.users))
     table = pa.table(
         {
-            "user": np.tile(result.users, len(names)),
-            "metric": pa.array(np.repeat(np.arange(len(names), dtype=np.int32), len(result.users))).cast(pa.int32()),
-            "value": np.concatenate([result.per_user[name] for name in names]) if names else np.empty(0),
+            "user": np.tile(result.users, len(vectors)),
+            "metric": pa.DictionaryArray.from_arrays(which, pa.array(list(vectors), pa.string())),
+            "value": np.concatenate([np.empty(0), *vectors.values()]),
         }
     )
-    metric = pa.DictionaryArray.from_arrays(table["metric"].combine_chunks(), pa.array(names, pa.string()))
     buffer = io.BytesIO()
-    pq.write_table(table.set_column(1, "metric", metric), buffer)
+    pq.write_table(table, buffer)
     asked = {
         "part": part,
         "test_hash": result.test_hash,
         "candidate_hash": result.candidate_hash,
+        "protocol": result.protocol,
+        "ties": result.ties,
         "users": len(result.users),
-        "skipped": dict(result.skipped),
+        "overall": result.overall,
+        "skipped": result.skipped,
         "seconds": round(seconds, 3),
         **about,
     }
     write_atomically(path / f"per_user{_suffix(part)}.parquet", buffer.getvalue())
     write_atomically(path / f"evaluation{_suffix(part)}.json", to_json(asked).encode())
     write_atomically(path / f"metrics{_suffix(part)}.json", to_json(result.summary()).encode())
+
+
+def read_evaluation(run: Path | str, part: Literal["valid", "test"] = "test") -> Evaluation:
+    """The evaluation that :func:`evaluate_run` wrote into a run.
+
+    Raises :class:`ArtifactError`, which says how to make it, when it is not there or damaged.
+    """
+    import pyarrow.parquet as pq
+
+    from rec_core.evaluation import Evaluation
+
+    run = Path(run)
+    again = f"run: rec-core evaluate {run}" + ("" if part == "test" else f" --part {part}")
+    try:
+        asked = json.loads((run / f"evaluation{_suffix(part)}.json").read_text(encoding="utf-8"))
+        table = pq.read_table(run / f"per_user{_suffix(part)}.parquet", memory_map=False)
+        metric = table["metric"].combine_chunks()
+        values, names = table["value"].to_numpy(), metric.dictionary.to_pylist()
+        vectors = {name: values[i * asked["users"] : (i + 1) * asked["users"]] for i, name in enumerate(names)}
+        if len(values) != len(names) * asked["users"]:
+            raise ValueError(f"{len(values)} values for {len(names)} metrics of {asked['users']} users")
+        groups = {n.removeprefix(MEMBER): v > 0 for n, v in vectors.items() if n.startswith(MEMBER)}
+        inside = {n: v for n, v in vectors.items() if "/" in n and not n.startswith(MEMBER)}
+        return Evaluation(
+            users=table["user"].to_numpy()[: asked["users"]],
+            per_user={n: v for n, v in vectors.items() if "/" not in n},
+            groups=groups,
+            test_hash=asked["test_hash"],
+            candidate_hash=asked["candidate_hash"],
+            protocol=asked["protocol"],
+            ties=asked["ties"],
+            in_group=inside,
+            overall=asked["overall"],
+            skipped=asked["skipped"],
+        )
+    except FileNotFoundError as error:
+        if not run.exists():
+            raise ArtifactError(f"there is nothing at {run}") from error
+        raise ArtifactError(f"{run} was not evaluated on {part} yet; {again}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:  # pyarrow's are OSError and ValueError
+        raise ArtifactError(f"the evaluation in {run} is damaged ({error}); {again}") from error
+
+
+def compare_runs(
+    baseline: Path | str,
+    runs: Sequence[Path | str],
+    *,
+    metric: str | Sequence[str] = "ndcg@10",
+    part: Literal["valid", "test"] = "test",
+    draws: int = 10_000,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Every run against the baseline, user by user, from what :func:`evaluate_run` wrote into them."""
+    from rec_core.evaluation import compare
+
+    named = {str(run): read_evaluation(run, part) for run in (baseline, *runs)}
+    if len(named) <= len(runs):
+        raise SettingsError("a run was named twice; comparing it with itself says nothing")
+    return compare(named, str(baseline), metric, draws=draws, seed=seed)
+
+
+def print_comparison(rows: Sequence[Comparison], *, as_json: bool = False) -> None:
+    """Show comparisons as a table, or as JSON for machines."""
+    if as_json:
+        print(to_json([asdict(row) for row in rows]), end="")
+        return
+    from rich.table import Table
+
+    table = Table(
+        title=f"{rows[0].metric} against {rows[0].baseline} ({rows[0].baseline_mean:.4f})", title_justify="left"
+    )
+    for heading in ("run", "mean", "difference", "95% interval", "p (Holm)", "detectable", "users"):
+        table.add_column(heading, justify="left" if heading == "run" else "right")
+    for row in rows:
+        interval = f"{row.low:+.4f} … {row.high:+.4f}"
+        figures = (f"{row.mean:.4f}", f"{row.difference:+.4f}", interval, f"{row.p_holm:.4f}", f"{row.mde:.4f}")
+        table.add_row(row.run, *figures, f"{row.users:,}")
+    console().print(table)
+
+
+def print_metrics(metrics: Mapping[str, float], *, as_json: bool = False) -> None:
+    """Show a flat summary as a table, or as JSON for machines."""
+    if as_json:
+        print(to_json(metrics), end="")
+        return
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.6g}" if isinstance(value, float) else f"{value:,}")
+    console().print(table)
+
+
+def print_artifact(path: Path | str, *, as_json: bool = False) -> None:
+    """Show a manifest after checking that the artifact is whole."""
+    artifact = open_artifact(path)
+    if as_json:
+        print(to_json(artifact.manifest), end="")
+        return
+    shown = {key: value for key, value in artifact.manifest.items() if key not in ("payload", "inputs")}
+    out = console()
+    out.print(f"{artifact.path}: {artifact.kind}, whole", highlight=False, markup=False)
+    for key, value in shown.items():
+        out.print(f"  {key}: {json.dumps(value, ensure_ascii=False)}", highlight=False, markup=False, soft_wrap=True)
+    for entry in artifact.manifest["inputs"]:
+        line = f"  made from {entry['role']}: {entry['path']} ({entry['hash'][:12]})"
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+    for name, entry in artifact.manifest["payload"].items():
+        out.print(f"  {name}: {entry['bytes']:,} bytes", highlight=False, markup=False)

@@ -28,7 +28,7 @@ def choose(path: Path, found: Sequence[str], known: Sequence[str], asked: str | 
         return None
     if asked is not None:
         if asked not in found:
-            raise DataError(f"{path} has no column {asked!r} (the {what}); it has: {_list(found)}{_offer(asked, found)}")
+            raise DataError(f"{path} has no column {asked!r} ({what}); it has: {_list(found)}{_offer(asked, found)}")
         return asked
     folded = {name.casefold().replace(" ", "_"): name for name in reversed(found)}
     return next((folded[name] for name in known if name in folded), None)
@@ -39,7 +39,7 @@ def require(path: Path, found: Sequence[str], known: Sequence[str], asked: str |
     chosen = choose(path, found, known, asked, what)
     if chosen is None:
         near = next((offer for name in known[:3] if (offer := _offer(name, found))), "")
-        raise DataError(f"{path} has no column known as the {what}; it has: {_list(found)}{near}; name it with {option}")
+        raise DataError(f"{path} has no known {what} column; it has: {_list(found)}{near}; name it with {option}")
     return chosen
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from rec_core.errors import SettingsError
 
@@ -12,6 +12,12 @@ Format = Literal["auto", "movielens", "recbole", "table"]
 TimestampUnit = Literal["auto", "seconds", "milliseconds", "microseconds", "nanoseconds", "iso"]
 Duplicates = Literal["first", "last", "all"]
 Protocol = Literal["leave-one-out", "global-time"]
+
+
+def _check_choice(settings: object, option: str, choices: object) -> None:
+    value, known = getattr(settings, option), get_args(choices)
+    if value not in known:
+        raise SettingsError(f"--{option.replace('_', '-')} is one of {', '.join(known)}; got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +37,7 @@ class ReadSettings:
     timestamp_unit: TimestampUnit = "auto"
     """Unit of the times; auto decides value by value from its size and states what it found in the manifest."""
     separator: str | None = None
-    """Separator of text tables: one or more characters, or "tab". By default what the header shows."""
+    """Separator of the text table: one or more characters, or "tab". By default what the header shows."""
     encoding: str = "utf-8"
     """Encoding of text tables: utf-8, latin-1, ..."""
     quotes: bool = True
@@ -48,6 +54,8 @@ class ReadSettings:
     """Column of the raw user key in the users file."""
 
     def __post_init__(self) -> None:
+        _check_choice(self, "format", Format)
+        _check_choice(self, "timestamp_unit", TimestampUnit)
         if self.items_file is None and (self.item_key or self.title_column):
             raise SettingsError("--item-key and --title-column name columns of --items-file; name that file too")
         if self.users_file is None and self.user_key:
@@ -61,7 +69,7 @@ class PrepareSettings(ReadSettings):
     min_rating: float | None = None
     """Keep rows rated at least this; unset keeps every row."""
     duplicates: Duplicates = "first"
-    """Which row of a repeated (user, item) pair stays. Evaluation leaves out items a user has seen, so a repeated item could never be found again: the oldest row stays unless "last" or "all" is asked for."""
+    """Which row of a repeated (user, item) pair stays: the oldest, the newest, or all of them."""  # see README
     k_core: int = 5
     """Drop users and items with fewer rows, again and again until none is left; 1 keeps everyone."""
     user_k_core: int | None = None
@@ -79,6 +87,8 @@ class PrepareSettings(ReadSettings):
 
     def __post_init__(self) -> None:
         ReadSettings.__post_init__(self)
+        _check_choice(self, "duplicates", Duplicates)
+        _check_choice(self, "split", Protocol)
         for option in ("k_core", "user_k_core", "item_k_core"):
             value = getattr(self, option)
             if value is not None and value < 1:

@@ -59,6 +59,17 @@ def prepare(
     )
 
 
+def summary(artifact: Artifact) -> str:
+    """What `prepare` says when it is done."""
+    counts = artifact.manifest["counts"]
+    dropped = ", ".join(f"{reason} {n:,}" for reason, n in counts["dropped"].items()) or "nothing"
+    split = f"{artifact.manifest['protocol']}: {counts['train']:,} / {counts['valid']:,} / {counts['test']:,}"
+    return (
+        f"{artifact.path}: {counts['users']:,} users, {counts['items']:,} items, "
+        f"{counts['interactions']:,} interactions of {counts['lines']:,} lines (dropped: {dropped}); {split}"
+    )
+
+
 def locate(source: Path | str) -> tuple[Path, Fetched | None]:
     """The path that is meant: one that exists, else the asset of that name, fetched if need be."""
     path = Path(source)
@@ -67,8 +78,13 @@ def locate(source: Path | str) -> tuple[Path, Fetched | None]:
     if str(source) in ASSETS:
         asset = fetch(str(source))
         return asset.path, asset
-    known = "" if path.suffix or len(path.parts) > 1 else f", and no asset of that name{nearest(str(source), ASSETS)}"
-    raise DataError(f"there is no file or directory {path}{known}")
+    raise not_found(path)
+
+
+def not_found(path: Path) -> DataError:
+    """Neither a path nor an asset."""
+    asset = "" if path.suffix or len(path.parts) > 1 else f", and no asset of that name{nearest(str(path), ASSETS)}"
+    return DataError(f"there is no file or directory {path}{asset}")
 
 
 @dataclass(frozen=True, slots=True)

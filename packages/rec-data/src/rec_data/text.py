@@ -61,10 +61,12 @@ def read_text_table(
     encoding: str = "utf-8",
     quotes: bool = False,
     one_line_rows: bool = True,
+    separator_may_differ: bool = False,
 ) -> TextTable:
     """Read a text table, gzipped or not.
 
-    ``separator`` None is guessed from the first line. ``columns`` names the columns of a file without a header; else
+    ``separator`` None is guessed from the first line, with ``separator_may_differ`` also one that this line does not
+    hold (that of another table). ``columns`` names the columns of a file without a header; else
     the first line is the header. ``wanted`` is given the columns and returns those to keep; it may raise. With
     ``one_line_rows`` a quoted field that spans lines is an error, because in a table of keys and numbers it is an
     unbalanced quote. Raises :class:`DataError`, naming file and line, for rows with more or fewer fields than the
@@ -77,11 +79,14 @@ def read_text_table(
             at = data.find(b"\0")
             line = 1 + _count(data[:at], (b"\n",))[b"\n"]
             raise DataError(f"{path}, line {line} holds a NUL byte: this is not a text table, or it is damaged")
-        first = data[: max(data.find(b"\n"), 0) or len(data)].decode("utf-8-sig").rstrip("\r")
+        end = data.find(b"\n")
+        first = _decoded(path, data[: end if end != -1 else len(data)]).rstrip("\r")
         if not first.strip():
             raise DataError(f"{path} " + ("is empty" if not len(data) else "starts with a blank line; wanted a header"))
         if "\r" in first:
             raise DataError(f"{path} ends its lines with bare carriage returns; convert them to newlines")
+        if separator_may_differ and separator is not None and _character(separator) not in first:
+            separator = None
         separator = _separator(path, first, separator, columns)
         table = _Layout(path, separator, columns is None, bool(quotes and counted[b'"']), one_line_rows)
         names = _names(path, table, data, first, columns)
@@ -135,7 +140,7 @@ def _as_utf8(path: Path, data: Bytes, encoding: str) -> Bytes:
             return data
         return bytes(data).decode(encoding).encode()
     except LookupError:
-        raise SettingsError(f"--encoding {encoding!r} is not known; use utf-8, latin-1 or another Python name") from None
+        raise SettingsError(f"--encoding {encoding!r} is not known; use utf-8, latin-1, ...") from None
     except UnicodeDecodeError as error:
         line = 1 + bytes(data[: error.start]).count(b"\n")
         raise DataError(f"{path}, line {line} is not {encoding}: {error.reason}; name its --encoding") from error
@@ -161,22 +166,25 @@ def _lines(data: Bytes) -> int:
 
 
 def _separator(path: Path, first: str, separator: str | None, columns: Sequence[str] | None) -> str:
-    """The separator to use; :class:`DataError` with a guess when the first line does not hold the one that was named."""
+    """The separator to use; :class:`DataError` with a guess when the first line does not hold the named one."""
     found = {s: first.count(s) for s in SEPARATORS if s != " " and first.count(s)}
     guess = max(found, key=lambda s: (found[s] * len(s), len(s))) if found else None
     if separator is None:
         if guess is None:
-            raise DataError(f"{path} has one column only: {first[:80]!r}; no separator was found, name it with --separator")
+            raise DataError(f"{path} has one column only: {first[:80]!r}; name what separates it with --separator")
         return guess
-    separator = {"tab": "\t", "\\t": "\t"}.get(separator, separator)
+    separator = _character(separator)
     if not separator or "\n" in separator or '"' in separator:
         raise SettingsError(f'--separator is one or more characters other than " and line ends; got {separator!r}')
     if separator not in first and (columns is None or len(columns) > 1):
         hint = f"; it looks separated by {SEPARATORS[guess]} (--separator {_option(guess)})" if guess else ""
-        raise DataError(
-            f"{path} has one column only when it is cut at {SEPARATORS.get(separator, repr(separator))}: {first[:80]!r}{hint}"
-        )
+        cut = SEPARATORS.get(separator, repr(separator))
+        raise DataError(f"{path} has one column only when it is cut at {cut}: {first[:80]!r}{hint}")
     return separator
+
+
+def _character(separator: str) -> str:
+    return {"tab": "\t", "\\t": "\t"}.get(separator, separator)
 
 
 def _option(separator: str) -> str:
@@ -340,8 +348,9 @@ def _parse_quoted(table: _Layout, data: Bytes, names: list[str], keep: list[str]
                 rows += len(full)
                 if set(map(len, full)) - {len(names)}:
                     break  # the walk below names the line
-                by_column = list(zip(*full, strict=True)) or [()] * len(names)
-                blocks.append(pl.DataFrame({n: pl.Series(by_column[i], dtype=pl.String) for n, i in zip(keep, at, strict=True)}))
+                fields = list(zip(*full, strict=True)) or [()] * len(names)
+                kept = {name: pl.Series(fields[i], dtype=pl.String) for name, i in zip(keep, at, strict=True)}
+                blocks.append(pl.DataFrame(kept))
             else:
                 if not table.one_line_rows or reader.line_num == rows + blank + table.header:
                     empty = pl.DataFrame(schema=dict.fromkeys(keep, pl.String))
@@ -349,17 +358,22 @@ def _parse_quoted(table: _Layout, data: Bytes, names: list[str], keep: list[str]
                     return frame.with_columns(pl.when(pl.all() != "").then(pl.all())), blank
         except csv.Error:
             pass  # the walk below names the line
-        before = 0
-        for last, fields in _strict(table, data):
-            if fields and len(fields) != len(names):
-                raise _wrong_count(table.path, before + 1, len(fields), len(names), table.separator.join(fields))
-            if table.one_line_rows and last > before + 1:
-                raise DataError(
-                    f"{table.path}, line {before + 1}: the quote opened there goes on to line {last}; it is unbalanced "
-                    f"(pass --no-quotes if quotes are part of the text)"
-                )
-            before = last
-        raise AssertionError(f"{table.path}: the strict parser found no fault the second time")
+        raise _fault(table, data, len(names))
+
+
+def _fault(table: _Layout, data: Bytes, wanted: int) -> DataError:
+    """What is wrong with a quoted file: the slow walk that names the line."""
+    before = 0
+    for last, fields in _strict(table, data):
+        if last > before + 1 and (table.one_line_rows or (fields and len(fields) != wanted)):
+            return DataError(
+                f"{table.path}, line {before + 1}: a quote opened there goes on to line {last}; it is unbalanced "
+                f"(pass --no-quotes if quotes are part of the text)"
+            )
+        if fields and len(fields) != wanted:
+            return _wrong_count(table.path, before + 1, len(fields), wanted, table.separator.join(fields))
+        before = last
+    return DataError(f"{table.path} cannot be read as a table with quotes; try --no-quotes")
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import polars as pl
 
 from rec_core.errors import DataError
 from rec_data.config import TimestampUnit
+
+log = logging.getLogger(__name__)
 
 Where = Callable[[int], str]  # row -> "ratings.csv, line 17"
 
@@ -39,7 +42,10 @@ def to_seconds(values: pl.Series, unit: TimestampUnit, where: Where) -> tuple[pl
         found["iso"] = len(dates) - dates.null_count()
         seconds = seconds.scatter(seconds.is_null().arg_true(), dates)
     _refuse(values, seconds.is_null(), "timestamp", where)
-    return seconds, {name: n for name, n in found.items() if n}
+    found = {name: n for name, n in found.items() if n}
+    if len(found) > 1:
+        log.warning("timestamps come in several units, each taken as it is: %s", found)
+    return seconds, found
 
 
 def _numbers(values: pl.Series) -> pl.Series:
@@ -54,7 +60,7 @@ def _numbers(values: pl.Series) -> pl.Series:
 def _by_size(numbers: pl.Series) -> tuple[pl.Series, dict[str, int]]:
     """Seconds of numbers whose unit follows from their size, value by value."""
     size = numbers.abs()
-    if (size.max() or 0) < _SIZES[0]:  # the usual column, without copies
+    if not (size >= _SIZES[0]).any():  # the usual column, without copies
         return _per_second(numbers, 1), {"seconds": len(numbers) - numbers.null_count()}
     step = pl.select(sum((size >= first).cast(pl.UInt8) for first in _SIZES)).to_series()
     divisor = pl.Series([1000**i for i in range(len(_SIZES) + 1)]).gather(step)
@@ -77,7 +83,8 @@ def _iso_seconds(text: pl.Series) -> pl.Series:
         .str.replace(r"(T\d{2}:\d{2})([+-]|$)", "${1}:00${2}")
         .str.replace(r"(T[0-9:.,]+)$", "${1}+00:00")
     )
-    return one_form.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_zone="UTC").dt.timestamp("us") // 10**6
+    moments = one_form.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_zone="UTC")
+    return moments.dt.timestamp("us") // 10**6
 
 
 def to_ratings(values: pl.Series, where: Where) -> pl.Series:

@@ -9,7 +9,18 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from rec_core.cli import DataOverride, Json, Overwrite, Progress, Resume, SettingsFile, make_app, option_in, run, use_settings_file
+from rec_core.cli import (
+    DataOverride,
+    Json,
+    Overwrite,
+    Progress,
+    Resume,
+    SettingsFile,
+    make_app,
+    option_in,
+    run,
+    use_settings_file,
+)
 from rec_core.cli import evaluate as evaluate_command
 from rec_core.errors import SettingsError
 from rec_core.training.config import TrainSettings
@@ -127,6 +138,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _add_train(words: Sequence[str]) -> None:
     """Offer ``train`` with the options of the model that the command line names."""
     kind = model_kind((option_in(words, "model") if words[:1] == ["train"] else None) or "sasrec")
+    app.config = ()
+    if "train" in app:  # a second command line in one process
+        del app["train"]
     app.command(train_command(kind), name="train")
     if words[:1] == ["train"]:
         stages = (kind.settings, TrainSettings) if kind.gradient else (kind.settings,)

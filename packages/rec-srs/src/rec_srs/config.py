@@ -79,7 +79,9 @@ class SASRecSettings:
         _check(self.max_length >= 1, f"max-length must be at least 1; got {self.max_length}")
         _check(0 <= self.dropout < 1, f"dropout lies in [0, 1); got {self.dropout}")
         _check(0 <= self.attention_dropout < 1, f"attention-dropout lies in [0, 1); got {self.attention_dropout}")
-        _check(self.positions in ("from_end", "from_start"), f"positions: from_end or from_start; got {self.positions!r}")
+        _check(
+            self.positions in ("from_end", "from_start"), f"positions: from_end or from_start; got {self.positions!r}"
+        )
         _check(self.window in ("last", "random"), f"window is last or random; got {self.window!r}")
 
 

@@ -56,8 +56,9 @@ def fit_ease(train: Interactions, settings: EASESettings = EASESettings()) -> EA
     needed = 2 * 8 * train.n_items**2 / 2**30
     if needed > settings.memory_limit_gib:
         raise SettingsError(
-            f"EASE inverts a dense matrix of {train.n_items:,} x {train.n_items:,} items: {needed:.1f} GiB, more than the "
-            f"limit of {settings.memory_limit_gib:g} GiB; raise --memory-limit-gib, filter items, or take item-knn"
+            f"EASE inverts a dense matrix of {train.n_items:,} x {train.n_items:,} items: {needed:.1f} GiB, more "
+            f"than the limit of {settings.memory_limit_gib:g} GiB; raise --memory-limit-gib, filter items, or take "
+            f"item-knn"
         )
     x = binary_matrix(train.histories(), train.n_items).astype(np.float64)
     gram = (x.T @ x).toarray()

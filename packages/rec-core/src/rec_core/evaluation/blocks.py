@@ -247,5 +247,6 @@ def count_rows(flags: Bool) -> Int64:
     n_rows, width = flags.shape
     if width % 8 == 0 and 0 < width <= _LONGEST_LANE and flags.flags.c_contiguous:
         lanes = np.add.reduce(flags.view(np.uint64), axis=1)  # eight one-byte counters, 255 additions at most
-        return lanes.view(np.uint8).reshape(n_rows, 8).sum(axis=1, dtype=np.int64)
+        counts: Int64 = lanes.view(np.uint8).reshape(n_rows, 8).sum(axis=1, dtype=np.int64)
+        return counts
     return np.fromiter((np.count_nonzero(row) for row in flags), np.int64, n_rows)

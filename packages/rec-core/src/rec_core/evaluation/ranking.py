@@ -8,8 +8,6 @@ whole catalogue.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from rec_core.errors import DataError
@@ -25,9 +23,9 @@ from rec_core.evaluation.blocks import (
 )
 from rec_core.protocols import DenseScorer, Recommender, VectorScorer
 from rec_core.types import Candidates, HeldOut, Histories, Rankings
-from rec_core.types.ids import Bool, Float32, Int64, check_ids
+from rec_core.types.ids import Bool, Float32, Int64
 
-_LOWEST = np.finfo(np.float32).min  # everything but -inf
+_LOWEST = np.finfo(np.float32).min
 
 
 def top_k(
@@ -48,15 +46,17 @@ def top_k(
 
     Raises :class:`UnknownUsers` for a row with user -1 when ``known_users_only``, :class:`DataError` for a NaN score.
     """
-    _check_request(histories, k, exclude)
+    _check_k(k)
+    if exclude is not None and len(exclude) != len(histories):
+        raise DataError(f"{len(exclude)} rows of items to exclude for {len(histories)} histories")
     if not isinstance(recommender, VectorScorer | DenseScorer):
         check_known(recommender, histories)
         return recommender.recommend(histories, k, exclude=exclude, among=among)
-    items = np.full((len(histories), k), -1, np.int64)
-    scores = np.full((len(histories), k), -np.inf, np.float32)
-    for rows, block in score_blocks(recommender, histories, budget, _rows_for(k, budget)):
+    items, scores = _empty_lists(len(histories), k)
+    for rows, block in score_blocks(recommender, histories, budget, _most_rows(k, budget)):
+        _check_among(among, block.shape[1])
         hidden = None if exclude is None else Hidden.of(exclude.block(rows.start, rows.stop))
-        items[rows], scores[rows] = _best_of(block, k, hidden, among, budget)
+        items[rows], scores[rows] = _best_in(block, k, hidden, among, cells_in(budget))
     return Rankings(histories.users, items, scores)
 
 
@@ -67,16 +67,16 @@ def ranks(
 
     Returns ``(better, tied)``, int64 [targets], aligned with ``held_out.items``. The competitors of a target are all
     items except the row's targets and, with ``exclude_seen``, the items of its history; a target is never excluded,
-    even if the user met it before. With one target per row (leave-one-out) its rank, counted from 1, is
-    ``better + 1`` to ``better + 1 + tied``: which of these is a matter of chance, see :mod:`rec_core.evaluation.metrics`.
-    A target scored -inf gets ``better = n_items``.
+    even if the user met it before. With one target per row (leave-one-out) its rank, counted from 1, lies between
+    ``better + 1`` and ``better + 1 + tied``; what that means for a metric is said in
+    :mod:`rec_core.evaluation.metrics`. A target scored -inf gets ``better = n_items``.
 
     Nothing of size users × items is made: a vector scorer is worked through in tiles, a dense one in row blocks, both
     within ``budget`` bytes of scratch memory. Raises :class:`UnknownUsers`, and :class:`DataError` for a NaN score.
     """
-    _check_targets(held_out, scorer)
     better, tied = np.zeros((2, len(held_out.items)), np.int64)
-    for at, part, block in _held_out_blocks(scorer, held_out, budget, None):
+    for rows, block in score_blocks(scorer, held_out.histories, budget):
+        part, at = _part(held_out, rows, block)
         better[at], tied[at] = _ranks_in(block, part, exclude_seen)
     return better, tied
 
@@ -84,27 +84,22 @@ def ranks(
 def ranks_and_top_k(
     scorer: Scorer, held_out: HeldOut, k: int, *, exclude_seen: bool = True, budget: int = DEFAULT_BUDGET
 ) -> tuple[Int64, Int64, Rankings]:
-    """:func:`ranks` and :func:`top_k` (excluding :func:`seen_items`) with every request scored by the model once."""
-    _check_targets(held_out, scorer)
+    """:func:`ranks`, and :func:`top_k` without :func:`seen_items`, while the model answers every request once."""
+    _check_k(k)
     better, tied = np.zeros((2, len(held_out.items)), np.int64)
-    items = np.full((len(held_out), k), -1, np.int64)
-    scores = np.full((len(held_out), k), -np.inf, np.float32)
-    start = 0
-    for at, part, block in _held_out_blocks(scorer, held_out, budget, _rows_for(k, budget), keep_order=True):
-        rows = slice(start, start + len(part))
+    items, scores = _empty_lists(len(held_out), k)
+    for rows, block in score_blocks(scorer, held_out.histories, budget, _most_rows(k, budget)):
+        part, at = _part(held_out, rows, block)
         hidden = Hidden.of(seen_items(part)) if exclude_seen else None
-        targets = block.exact(*_pairs(part))  # before anything is hidden in the block
-        items[rows], scores[rows] = _best_of(block, k, hidden, None, budget)
-        better[at], tied[at] = _ranks_in(block, part, exclude_seen, targets)
-        start = rows.stop
+        items[rows], scores[rows] = _best_in(block, k, hidden, None, cells_in(budget))
+        better[at], tied[at] = _ranks_in(block, part, exclude_seen)  # last: it also hides the targets
     return better, tied, Rankings(held_out.histories.users, items, scores)
 
 
 def seen_items(held_out: HeldOut) -> Candidates:
     """What full ranking excludes: the items of each row's history, except the row's targets."""
     histories = held_out.histories
-    rows = np.repeat(np.arange(len(histories)), histories.lengths)
-    target_rows = np.repeat(np.arange(len(held_out)), np.diff(held_out.offsets))
+    rows, target_rows = _rows_of(histories.offsets), _rows_of(held_out.offsets)
     width = 1 + max(histories.items.max(initial=0), held_out.items.max(initial=0))
     keep = ~np.isin(rows * width + histories.items, target_rows * width + held_out.items)
     lengths = np.bincount(rows[keep], minlength=len(histories))
@@ -112,56 +107,164 @@ def seen_items(held_out: HeldOut) -> Candidates:
 
 
 def n_competitors(held_out: HeldOut, n_items: int, *, exclude_seen: bool = True) -> Int64:
-    """How many items each row's targets compete with, int64 [rows]: n_items less targets and (if so) seen items."""
-    out = np.empty(len(held_out), np.int64)
-    for r in range(len(held_out)):
-        gone = [held_out.row(r), held_out.histories.row(r)] if exclude_seen else [held_out.row(r)]
-        out[r] = n_items - len(np.unique(np.concatenate(gone)))
-    return out
+    """How many items the targets of each row compete with, int64 [rows]; see :func:`ranks`."""
+    gone = _rows_of(held_out.offsets) * n_items + held_out.items
+    if exclude_seen:
+        histories = held_out.histories
+        known = histories.items < n_items  # a history may hold cold items, which are not ranked
+        gone = np.concatenate([gone, (_rows_of(histories.offsets) * n_items + histories.items)[known]])
+    return n_items - np.bincount(np.unique(gone) // n_items, minlength=len(held_out))
 
 
-# R rows, T items of a tile; slot j holds the j-th target of the rows that have one
-
-
-def _ranks_in(
-    block: ScoreBlock, part: HeldOut, exclude_seen: bool, targets: Float32 | None = None
-) -> tuple[Int64, Int64]:
-    """Better and tied competitors of every target of one block; rows come with falling numbers of targets."""
-    rows, items = _pairs(part)
-    target = block.exact(rows, items) if targets is None else targets
-    own = Candidates(part.offsets, part.items)
-    seen = Candidates(part.histories.offsets, part.histories.items)
-    hidden = Hidden.of(own, seen) if exclude_seen else Hidden.of(own)
-    slack_R = block.slack
-    exact = not slack_R.any()
-    low, high = target - slack_R[rows], target + slack_R[rows]
+def _ranks_in(block: ScoreBlock, part: HeldOut, exclude_seen: bool) -> tuple[Int64, Int64]:
+    """Better and tied competitors of every target of one block; hides seen items and targets in it."""
+    rows, items = _rows_of(part.offsets), part.items.astype(np.int64)
+    target = block.exact(rows, items)
+    low, high = target - block.slack[rows], target + block.slack[rows]
+    exact_tiles = not block.slack.any()
+    lists = [Candidates(part.offsets, part.items)]
+    if exclude_seen:
+        lists.append(Candidates(part.histories.offsets, part.histories.items))
+    hidden = Hidden.of(*lists)
 
     counts = np.diff(part.offsets)
-    order = np.argsort(-counts, kind="stable")  # single targets: 0, 1, 2, ...
-    slots = [order[: int((counts > j).sum())] for j in range(int(counts.max(initial=0)))]
+    slots = [np.flatnonzero(counts > j) for j in range(int(counts.max(initial=0)))]  # rows with a j-th target
     better, tied = np.zeros((2, len(target)), np.int64)
     flags = np.empty((2, 0), np.bool_)
-    for start, scores_RT in block.tiles():
-        hidden.hide(scores_RT, start)
-        if flags.shape[1] < scores_RT.size:
-            flags = np.empty((2, scores_RT.size), np.bool_)
+    for start, tile_RT in block.tiles():
+        hidden.hide(tile_RT, start)
+        if flags.shape[1] < tile_RT.size:
+            flags = np.empty((2, tile_RT.size), np.bool_)
         for j, chosen in enumerate(slots):
-            whole = len(chosen) == len(scores_RT) and j == 0 and len(slots) == 1
-            scores = scores_RT if whole else scores_RT[chosen]
+            scores = tile_RT if len(chosen) == len(tile_RT) else tile_RT[chosen]
             at = part.offsets[chosen] + j
             above, reach = (flag[: scores.size].reshape(scores.shape) for flag in flags)
             np.greater(scores, high[at, None], out=above)
             np.greater_equal(scores, low[at, None], out=reach)
-            better[at] += count_rows(above)
-            if exact:
-                tied[at] += count_rows(reach) - count_rows(above)
+            n_above = count_rows(above)
+            better[at] += n_above
+            if exact_tiles:
+                tied[at] += count_rows(reach) - n_above
                 continue
-            np.not_equal(above, reach, out=reach)  # too near the target for float32: decided by exact scores
+            np.not_equal(above, reach, out=reach)  # within rounding of the target: the defined scores decide
             near, column = np.divmod(np.flatnonzero(reach), scores.shape[1])
             if len(near):
-                rival = block.exact(chosen[near], column + start)
-                better[at] += np.bincount(near[rival > target[at[near]]], minlength=len(at))
-                tied[at] += np.bincount(near[rival == target[at[near]]], minlength=len(at))
+                rival, own_score = block.exact(chosen[near], column + start), target[at[near]]
+                better[at] += np.bincount(near[rival > own_score], minlength=len(at))
+                tied[at] += np.bincount(near[rival == own_score], minlength=len(at))
     never = np.isneginf(target)
     better[never], tied[never] = block.shape[1], 0
     return better, tied
+
+
+def _best_in(block: ScoreBlock, k: int, hidden: Hidden | None, among: Bool | None, cells: int) -> tuple[Int64, Float32]:
+    """Items int64 [R, k] and their scores float32 [R, k] of one block.
+
+    One pass over the tiles keeps every item that may still belong to the k best. ``leading`` holds the k largest tile
+    scores so far; an item whose tile score lies more than twice the slack below the k-th of them has k items with
+    better defined scores. Where tiles are exact, a later item that only equals the k-th loses by its id.
+    """
+    n_rows, n_items = block.shape
+    items_RK, scores_RK = _empty_lists(n_rows, k)
+    depth = min(k, n_items)
+    if depth == 0:
+        return items_RK, scores_RK
+    slack_R = block.slack
+    leading_RK = np.full((n_rows, depth), -np.inf, np.float32)
+    floor_R = np.full(n_rows, _LOWEST, np.float32)  # everything but -inf
+    pool: list[tuple[Int64, Int64, Float32]] = []
+    pooled = 0
+    for start, tile_RT in block.tiles():
+        width = tile_RT.shape[1]
+        if hidden is not None:
+            hidden.hide(tile_RT, start)
+        if among is not None:
+            tile_RT[:, ~among[start : start + width]] = -np.inf
+        enter_R = np.where((slack_R == 0) & (floor_R > _LOWEST), np.nextafter(floor_R, np.float32(np.inf)), floor_R)
+        if start == 0 and width > depth:
+            kth_R = np.partition(tile_RT, width - depth, axis=1)[:, width - depth]
+            enter_R = np.maximum(enter_R, kth_R - 2 * slack_R)
+        rows, columns = np.divmod(np.flatnonzero(tile_RT >= enter_R[:, None]), width)
+        if len(rows) == 0:
+            continue
+        values = tile_RT[rows, columns]
+        pool.append((rows, columns + start, values))
+        pooled += len(rows)
+        leading_RK = _merge_largest(leading_RK, rows, values)
+        floor_R = np.maximum(leading_RK.min(axis=1) - 2 * slack_R, _LOWEST)
+        if pooled > cells // 2:
+            rows, items, values = _still_in(pool, floor_R)
+            if len(rows) > cells // 4:
+                rows, items, values, _ = _first_k(block, rows, items, depth)
+            pool, pooled = [(rows, items, values)], len(rows)
+    if pool:
+        rows, items, _ = _still_in(pool, floor_R)
+        rows, items, values, place = _first_k(block, rows, items, depth)
+        items_RK[rows, place], scores_RK[rows, place] = items, values
+    return items_RK, scores_RK
+
+
+def _merge_largest(leading_RK: Float32, rows: Int64, values: Float32) -> Float32:
+    """The K largest of each row's leading and new values, in no order; ``rows`` do not fall."""
+    counts = np.bincount(rows, minlength=len(leading_RK))
+    most, depth = int(counts.max()), leading_RK.shape[1]
+    wide = np.full((len(leading_RK), depth + most), -np.inf, np.float32)
+    wide[:, :depth] = leading_RK
+    wide[rows, depth + _places(rows, counts)] = values
+    return np.partition(wide, most, axis=1)[:, most:]
+
+
+def _still_in(pool: list[tuple[Int64, Int64, Float32]], floor_R: Float32) -> tuple[Int64, Int64, Float32]:
+    rows, items, values = (np.concatenate(column) for column in zip(*pool, strict=True))
+    keep = values >= floor_R[rows]
+    return rows[keep], items[keep], values[keep]
+
+
+def _first_k(block: ScoreBlock, rows: Int64, items: Int64, k: int) -> tuple[Int64, Int64, Float32, Int64]:
+    """The first k pairs of each row by (score falling, item id rising) and the place of each, 0-based."""
+    scores = block.exact(rows, items)
+    order = np.lexsort((items, -scores, rows))
+    rows = rows[order]
+    place = _places(rows, np.bincount(rows, minlength=block.shape[0]))
+    kept = place < k
+    order = order[kept]
+    return rows[kept], items[order], scores[order], place[kept]
+
+
+def _places(rows: Int64, counts: Int64) -> Int64:
+    """0, 1, 2, ... within each run of equal ``rows``, which do not fall."""
+    return np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
+
+
+def _rows_of(offsets: Int64) -> Int64:
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+
+def _empty_lists(n_rows: int, k: int) -> tuple[Int64, Float32]:
+    return np.full((n_rows, k), -1, np.int64), np.full((n_rows, k), -np.inf, np.float32)
+
+
+def _most_rows(k: int, budget: int) -> int:
+    """Rows of a block whose lists (and the candidates for them) fit the budget too."""
+    return max(1, cells_in(budget) // (8 * max(1, k)))
+
+
+def _part(held_out: HeldOut, rows: slice, block: ScoreBlock) -> tuple[HeldOut, slice]:
+    """The rows of one block and where their targets lie among all targets."""
+    part = held_out.take(np.arange(rows.start, rows.stop))
+    if len(part.items) and part.items.max() >= block.shape[1]:
+        raise DataError(
+            f"target item {part.items.max()} is outside the {block.shape[1]} items that the model ranks; "
+            f"cold items are evaluated with a model that scores them"
+        )
+    return part, slice(int(held_out.offsets[rows.start]), int(held_out.offsets[rows.stop]))
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k is at least 1; got {k}")
+
+
+def _check_among(among: Bool | None, n_items: int) -> None:
+    if among is not None and (among.shape != (n_items,) or among.dtype != np.bool_):
+        raise DataError(f"among must be bool [{n_items}], True for the items to rank; got {among.dtype} {among.shape}")

@@ -10,21 +10,27 @@ from rec_core.training.protocols import AuxiliaryLoss, Batch, ItemEmbeddingLayer
 
 if TYPE_CHECKING:
     from rec_core.training.batching import epoch_order, micro_batches, pad, row_uniforms
-    from rec_core.training.fit_sequence_model import FitResult, fit_sequence_model
     from rec_core.training.item_embeddings import IdEmbeddings
-    from rec_core.training.loop import Step, Task, fit
+    from rec_core.training.loop import FitResult, Step, StepLoss, Task, TrainingError, fit
     from rec_core.training.losses import full_softmax
+    from rec_core.training.progress import LogProgress, NoProgress
     from rec_core.training.sequence_recommender import SequenceRecommender
+    from rec_core.training.sequence_task import fit_sequence_model
 
-_HOMES = {  # resolved on first use: these modules import torch (1.3 s), and settings must not
-    "FitResult": "fit_sequence_model",
+_HOMES = {  # resolved on first use: most of these modules import torch (1.3 s), and settings must not
+    # No module may bear the name of something in it: importing it would put the module in the name's place.
+    "FitResult": "loop",
     "IdEmbeddings": "item_embeddings",
+    "LogProgress": "progress",
+    "NoProgress": "progress",
     "SequenceRecommender": "sequence_recommender",
     "Step": "loop",
+    "StepLoss": "loop",
     "Task": "loop",
+    "TrainingError": "loop",
     "epoch_order": "batching",
     "fit": "loop",
-    "fit_sequence_model": "fit_sequence_model",
+    "fit_sequence_model": "sequence_task",
     "full_softmax": "losses",
     "micro_batches": "batching",
     "pad": "batching",
@@ -44,12 +50,16 @@ __all__ = [
     "FitResult",
     "IdEmbeddings",
     "ItemEmbeddingLayer",
+    "LogProgress",
+    "NoProgress",
     "Progress",
     "SequenceModel",
     "SequenceRecommender",
     "Step",
+    "StepLoss",
     "Task",
     "TrainSettings",
+    "TrainingError",
     "epoch_order",
     "fit",
     "fit_sequence_model",

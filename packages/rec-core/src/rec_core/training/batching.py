@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from rec_core.randomness import generator
 from rec_core.types import Histories
@@ -20,19 +21,27 @@ def epoch_order(rows: Int64, seed: int, epoch: int) -> Int64:
 
 
 def pad(
-    histories: Histories, rows: Int64, max_length: int, side: Literal["left", "right"] = "right"
+    histories: Histories,
+    rows: Int64,
+    max_length: int,
+    side: Literal["left", "right"] = "right",
+    *,
+    shift: Int64 | None = None,
 ) -> tuple[Int64, Bool]:
     """``(items, mask)`` of the newest ``max_length`` events of each row, both [B, L], padded on one side.
 
     L is the longest of these rows (at least 1), not ``max_length``. ``items`` is int64 and holds 0 at pad positions,
-    which is also a real item: ``mask`` (True = an event) alone says what is padding. Order is oldest first.
+    which is also a real item: ``mask`` (True = an event) alone says what is padding. Order is oldest first. ``shift``
+    int64 [B] moves a row's window back: its newest ``shift`` events are passed over.
 
     >>> pad(Histories.of([[5, 6, 7], [8]]), np.array([0, 1]), max_length=2, side="left")[0].tolist()
     [[6, 7], [0, 8]]
     """
     rows = np.asarray(rows, np.int64)
-    ends = histories.offsets[rows + 1]
-    kept_B = np.minimum(ends - histories.offsets[rows], max_length)
+    starts, ends = histories.offsets[rows], histories.offsets[rows + 1]
+    if shift is not None:
+        ends = np.maximum(ends - shift, starts)
+    kept_B = np.minimum(ends - starts, max_length)
     width = max(1, int(kept_B.max(initial=0)))
     columns = np.arange(width)
     mask_BL = columns < kept_B[:, None] if side == "right" else columns >= width - kept_B[:, None]
@@ -88,7 +97,7 @@ def row_uniforms(rng: np.random.Generator, rows: Int64, width: int) -> Float64:
     return (bits_BL >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def _scramble(bits: np.ndarray[tuple[int, ...], np.dtype[np.uint64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint64]]:
+def _scramble(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): a bijection that mixes all 64 bits."""
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -14,7 +14,7 @@ Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bf16", "fp16"]
 Decay = Literal["matrices", "all"]
 
-METRIC = re.compile(r"[a-z_]+@[1-9]\d*|[a-z_]*loss")
+METRIC = re.compile(r"[a-z_]+@[1-9]\d*|auc|[a-z_]*loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class TrainSettings:
             raise SettingsError(f"metric is a name with its cut-off, e.g. 'ndcg@10', or a loss; got {self.metric!r}")
         if self.micro_batches > self.batch_size:
             raise SettingsError(
-                f"micro_batches ({self.micro_batches}) cut a batch of {self.batch_size} rows; lower it or raise batch_size"
+                f"micro_batches ({self.micro_batches}) cut a batch of {self.batch_size} rows: lower it, or raise that"
             )
 
     def _at_least(self, name: str, least: int) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -136,6 +137,11 @@ class FitResult:
     evaluations: list[dict[str, float]]
     counts: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def best(self) -> dict[str, float]:
+        """The best validation: epoch, step and all metrics; {} without validation."""
+        return next((dict(e) for e in self.evaluations if e["epoch"] == self.best_epoch), {})
+
 
 @dataclass(slots=True)
 class _Position:
@@ -221,7 +227,7 @@ class _Run:
         if self.run_dir is not None:
             found = read_latest(self.checkpoints) if resume else None
             if not resume and any(self.checkpoints.glob("step-*")):
-                raise SettingsError(f"{self.checkpoints} holds checkpoints; resume that run or choose another directory")
+                raise SettingsError(f"{self.checkpoints} holds checkpoints: resume that run, or start in another place")
             if found is not None:
                 log_at = self._restore(found)
             elif resume:
@@ -383,8 +389,9 @@ class _Run:
             raise SettingsError(f"the evaluation gives no {settings.metric!r}; it gives {', '.join(sorted(metrics))}")
         value = metrics[settings.metric]
         if not math.isfinite(value):
-            raise TrainingError(f"validation gave {settings.metric} = {value} after step {at.step}; there is no best epoch")
-        better = at.best_value is None or (value > at.best_value if settings.larger_is_better else value < at.best_value)
+            raise TrainingError(f"validation gave {settings.metric} = {value} after step {at.step}: did it diverge?")
+        sign = 1 if settings.larger_is_better else -1
+        better = at.best_value is None or sign * value > sign * at.best_value
         at.evaluations.append({"epoch": at.epoch, "step": at.step, **metrics})
         if better:
             at.best_value, at.best_epoch, at.worse = value, at.epoch, 0
@@ -426,7 +433,9 @@ class _Run:
     def _save(self) -> None:
         from accelerate.utils import gather_object
 
-        states: list[Any] = gather_object([random_states()]) if self._several else [random_states()]
+        states: list[Any] = [random_states()]
+        if self.accelerator.num_processes > 1:
+            states = gather_object(states)
         if self.accelerator.is_main_process:
             moments: dict[str, Tensor] = {}
             skeleton = flatten(self.optimiser.state_dict(), moments)
@@ -488,8 +497,8 @@ class _Run:
         for name in sorted(theirs.keys() | ours.keys()):
             if theirs.get(name) != ours.get(name):
                 raise SettingsError(
-                    f"the run in {self.run_dir} was started with another {name} (hash {str(theirs.get(name))[:12]}, now "
-                    f"{str(ours.get(name))[:12]}); start a run of its own"
+                    f"the run in {self.run_dir} was started with another {name} (hash {str(theirs.get(name))[:12]}, "
+                    f"now {str(ours.get(name))[:12]}); start a run of its own"
                 )
         if state["processes"] != self.accelerator.num_processes:
             raise SettingsError(
@@ -498,10 +507,6 @@ class _Run:
             )
 
     # ---- trouble -------------------------------------------------------------------------------------------------
-
-    @property
-    def _several(self) -> bool:
-        return self.accelerator.num_processes > 1
 
     def _not_finite(self, what: str, step: Step) -> TrainingError:
         at = self.position
@@ -571,13 +576,17 @@ def _make_accelerator(settings: TrainSettings, run_dir: Path | str | None) -> Ac
     AcceleratorState._reset_state(reset_partial_state=False)
     make: Callable[..., Accelerator] = Accelerator
     try:
-        accelerator = make(
-            mixed_precision=_PRECISIONS[settings.precision],
-            log_with=list(settings.trackers) or None,
-            project_dir=str(run_dir) if run_dir is not None else None,
-        )
+        with warnings.catch_warnings():  # a missing tracker is an error below
+            warnings.filterwarnings("ignore", message=".*no supported trackers")
+            accelerator = make(
+                mixed_precision=_PRECISIONS[settings.precision],
+                log_with=list(settings.trackers) or None,
+                project_dir=str(run_dir) if run_dir is not None else None,
+            )
     except ValueError as error:
         raise SettingsError(f"precision {settings.precision}, trackers {settings.trackers}: {error}") from error
+    if settings.precision == "fp16" and accelerator.scaler is None:  # accelerate then trains in float32, silently
+        raise SettingsError(f"precision fp16 needs a GPU, not {accelerator.device}; use bf16 or float32")
     started = {str(getattr(t, "value", t)) for t in accelerator.log_with}
     for name in settings.trackers:
         if name not in started:  # accelerate drops a tracker that is not installed without a word

@@ -109,7 +109,7 @@ class SequenceRecommender:
             )
         if len(histories.items) and histories.items.max() >= self.model.items.n_items:
             raise DataError(
-                f"a history holds item {histories.items.max()}, the model knows items 0..{self.model.items.n_items - 1}; "
+                f"a history holds item {histories.items.max()}, the model knows 0..{self.model.items.n_items - 1}; "
                 f"were histories and model made from the same data set?"
             )
 

@@ -55,13 +55,17 @@ class ItemCatalog:
         if self.n_interacted == -1:
             object.__setattr__(self, "n_interacted", len(self.ids))
         if not 0 <= self.n_interacted <= len(self.ids):
-            raise DataError(f"n_interacted is {self.n_interacted}, wanted 0..{len(self.ids)} (the items of the catalog)")
+            raise DataError(
+                f"n_interacted is {self.n_interacted}, wanted 0..{len(self.ids)} (the items of the catalog)"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def title(self, item: int) -> str:
-        """The title of an item, or its raw key in brackets where it has none."""
+        """The title of an item, or its raw key in brackets where it has none; :class:`DataError` for -1 (no item)."""
+        if not 0 <= item < len(self.ids):
+            raise DataError(f"item id {item} is outside 0..{len(self.ids) - 1}")
         titles = self.fields.get("title")
         return (titles[item] if titles is not None else None) or f"[{self.ids.keys[item]}]"
 
@@ -137,6 +141,8 @@ class Reviews:
         ]
         for name, column, dtype in columns:
             check_column(column, n, dtype, f"reviews: {name}")
+        if n and (self.users.min() < 0 or self.items.min() < 0):
+            raise DataError("reviews: user and item ids are dense and 0-based; a negative one was found")
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -28,7 +28,9 @@ class Dataset:
         if len(self.users) != self.split.n_users:
             raise DataError(f"{len(self.users)} users in the catalog, {self.split.n_users} in the split")
         if self.items.n_interacted != self.split.n_items:
-            raise DataError(f"{self.items.n_interacted} interacted items in the catalog, {self.split.n_items} in the split")
+            raise DataError(
+                f"{self.items.n_interacted} interacted items in the catalog, {self.split.n_items} in the split"
+            )
 
     def digest(self) -> str:
         """SHA-256 of content: keys, fields, events and parts; equal however the files were laid out."""

@@ -35,15 +35,15 @@ class IdMap:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", tuple(self.keys))
+        wrong = next((k for k in self.keys if not isinstance(k, str)), None)
+        if wrong is not None:
+            raise DataError(f"raw {self.what}s are text; got {wrong!r} of type {type(wrong).__name__}")
         index = {key: i for i, key in enumerate(self.keys)}
         object.__setattr__(self, "_index", index)
         if len(index) != len(self.keys):
             seen: set[str] = set()
             twice = next(k for k in self.keys if k in seen or seen.add(k))  # type: ignore[func-returns-value]
             raise DataError(f"raw {self.what} {twice!r} occurs twice in the id map; raw keys must be unique")
-        wrong = next((k for k in self.keys if not isinstance(k, str)), None)
-        if wrong is not None:
-            raise DataError(f"raw {self.what}s are text; got {wrong!r} of type {type(wrong).__name__}")
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -66,8 +66,10 @@ class IdMap:
         return np.fromiter((self.id(key) for key in keys), np.int64)
 
     def keys_of(self, ids: Sequence[int] | npt.NDArray[Any]) -> list[str]:
-        """Raw keys of dense ids, in the order asked."""
-        return [self.keys[i] for i in ids]
+        """Raw keys of dense ids, in the order asked; :class:`DataError` for an id outside 0..n-1 (-1 is no item)."""
+        asked = np.asarray(ids, np.int64)
+        check_ids(asked, len(self.keys), f"{self.what} id")
+        return [self.keys[i] for i in asked]
 
     def digest(self) -> str:
         """SHA-256 of the keys in id order."""
@@ -113,3 +115,14 @@ def check_ids(ids: npt.NDArray[Any], n: int, what: str, least: int = 0) -> None:
     if len(ids) and (ids.min() < least or ids.max() >= n):
         at = int(np.flatnonzero((ids < least) | (ids >= n))[0])
         raise DataError(f"{what} {ids.flat[at]} at position {at} is outside {least}..{n - 1}")
+
+
+def whole_numbers(values: npt.ArrayLike, dtype: type[np.signedinteger[Any]], what: str) -> npt.NDArray[Any]:
+    """Values as integers of a dtype; :class:`DataError` where NumPy would cut a fraction or wrap a large number."""
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise DataError(f"{what} must be whole numbers; got {array.dtype}")
+    limits = np.iinfo(dtype)
+    if array.size and (array.min() < limits.min or array.max() > limits.max):
+        raise DataError(f"{what} must fit {limits.dtype}; got {array.min()}..{array.max()}")
+    return array.astype(dtype, copy=False)

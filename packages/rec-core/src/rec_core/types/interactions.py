@@ -10,7 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from rec_core.errors import DataError
-from rec_core.types.ids import Bool, Float32, Int32, Int64, array_digest, check_column, check_ids, check_offsets
+from rec_core.types.ids import (
+    Bool,
+    Float32,
+    Int32,
+    Int64,
+    array_digest,
+    check_column,
+    check_ids,
+    check_offsets,
+    whole_numbers,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,10 +60,10 @@ class Histories:
     @classmethod
     def of(cls, rows: Iterable[Sequence[int]], users: Sequence[int] | None = None) -> Histories:
         """Histories from plain lists of item ids; ``users`` defaults to -1 (never seen)."""
-        rows = [np.asarray(row, np.int32) for row in rows]
-        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)]).astype(np.int64)
-        items = np.concatenate(rows) if rows else np.empty(0, np.int32)
-        known = np.full(len(rows), -1, np.int64) if users is None else np.asarray(users, np.int64)
+        arrays = [np.asarray(row, np.int32) for row in rows]
+        offsets = np.concatenate([[0], np.cumsum([len(row) for row in arrays], dtype=np.int64)]).astype(np.int64)
+        items = np.concatenate(arrays) if arrays else np.empty(0, np.int32)
+        known = np.full(len(arrays), -1, np.int64) if users is None else np.asarray(users, np.int64)
         return cls(known, offsets, items.astype(np.int32, copy=False))
 
     def __len__(self) -> int:
@@ -69,16 +79,16 @@ class Histories:
         return self.items[self.offsets[r] : self.offsets[r + 1]]
 
     def block(self, start: int, stop: int) -> Histories:
-        """Rows ``start:stop`` as views on the same arrays."""
-        stop = min(stop, len(self))
+        """Rows ``start:stop`` as views on the same arrays; as with a slice, rows beyond the last are not there."""
+        start, stop = min(start, len(self)), min(stop, len(self))
         first, last = int(self.offsets[start]), int(self.offsets[stop])
         columns = (self.timestamps, self.ratings, self.generated)
         cut = [None if c is None else c[first:last] for c in columns]
         return Histories(self.users[start:stop], self.offsets[start : stop + 1] - first, self.items[first:last], *cut)  # type: ignore[arg-type]
 
     def take(self, rows: npt.NDArray[Any] | Sequence[int]) -> Histories:
-        """The given rows, copied, in the order given."""
-        rows = np.asarray(rows, np.int64)
+        """The given rows, copied, in the order given; a row may be asked more than once."""
+        rows = row_numbers(rows, len(self))
         offsets, at = gather_rows(self.offsets, rows)
         columns = (self.timestamps, self.ratings, self.generated)
         picked = [None if c is None else c[at] for c in columns]
@@ -91,11 +101,22 @@ class Histories:
         at = np.arange(offsets[-1]) + np.repeat(self.offsets[1:] - kept - offsets[:-1], kept)
         columns = (self.timestamps, self.ratings, self.generated)
         picked = [None if c is None else c[at] for c in columns]
-        return Histories(self.users, offsets, self.items[at], *picked)  # type: ignore[arg-type]
+        return Histories(self.users, offsets, self.items[at], *picked)
 
     def digest(self) -> str:
         """SHA-256 of all columns."""
         return array_digest(self.users, self.offsets, self.items, self.timestamps, self.ratings, self.generated)
+
+
+def row_numbers(rows: npt.NDArray[Any] | Sequence[int], n: int) -> Int64:
+    """Numbers of rows 0..n-1 as int64; a mask would silently be read as rows 0 and 1, so it is refused."""
+    asked = np.asarray(rows)
+    if asked.dtype == np.bool_ and asked.size:
+        raise TypeError("rows are row numbers; got a mask, whose rows np.flatnonzero(mask) gives")
+    asked = asked.astype(np.int64, copy=False)
+    if len(asked) and (asked.min() < 0 or asked.max() >= n):
+        raise IndexError(f"rows {asked.min()}..{asked.max()} were asked; there are rows 0..{n - 1}")
+    return asked
 
 
 def gather_rows(offsets: Int64, rows: Int64) -> tuple[Int64, Int64]:
@@ -159,9 +180,16 @@ class Interactions:
         n_users: int | None = None,
         n_items: int | None = None,
     ) -> Interactions:
-        """Rows of any order, sorted by (user, timestamp, original row), stable: ties keep the order of the file."""
-        u, i = np.asarray(users, np.int64), np.asarray(items, np.int32)
-        t = None if timestamps is None else np.asarray(timestamps, np.int64)
+        """Rows of any order, sorted by (user, timestamp, original row), stable: ties keep the order of the file.
+
+        Ids and timestamps of another integer type are converted; what does not fit, or is no whole number, raises
+        :class:`DataError`.
+        """
+        u, i = whole_numbers(users, np.int64, "users"), whole_numbers(items, np.int32, "items")
+        t = None if timestamps is None else whole_numbers(timestamps, np.int64, "timestamps")
+        for name, column in (("items", i), ("timestamps", t), ("ratings", ratings), ("generated", generated)):
+            if column is not None and np.shape(column) != u.shape:
+                raise DataError(f"interactions: {name} have the shape {np.shape(column)}, users {u.shape}")
         order = np.argsort(u, kind="stable") if t is None else np.lexsort((t, u))  # both sorts are stable
         return cls(
             users=u[order],

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from rec_core.errors import DataError
 from rec_core.types.ids import Bool, Float32, Int32, Int64, array_digest, check_column, check_offsets
-from rec_core.types.interactions import gather_rows
+from rec_core.types.interactions import gather_rows, row_numbers
 
 
-def _check_best_first(items: npt.NDArray[np.generic], scores: Float32, what: str) -> None:
+def _check_best_first(items: Int64, scores: Float32, what: str) -> None:
     if items.ndim != 2 or items.shape != scores.shape:
         raise DataError(f"{what}: items and scores must have one shape [n, k]; got {items.shape} and {scores.shape}")
     if items.dtype != np.int64 or scores.dtype != np.float32:
@@ -93,15 +93,15 @@ class Candidates:
         return self.items[self.offsets[r] : self.offsets[r + 1]]
 
     def block(self, start: int, stop: int) -> Candidates:
-        """Rows ``start:stop`` as views."""
-        stop = min(stop, len(self))
+        """Rows ``start:stop`` as views; as with a slice, rows beyond the last are not there."""
+        start, stop = min(start, len(self)), min(stop, len(self))
         first, last = int(self.offsets[start]), int(self.offsets[stop])
         labels = None if self.labels is None else self.labels[first:last]
         return Candidates(self.offsets[start : stop + 1] - first, self.items[first:last], labels)
 
     def take(self, rows: npt.NDArray[np.int64]) -> Candidates:
         """The given rows, copied, in the order given."""
-        offsets, at = gather_rows(self.offsets, np.asarray(rows, np.int64))
+        offsets, at = gather_rows(self.offsets, row_numbers(rows, len(self)))
         return Candidates(offsets, self.items[at], None if self.labels is None else self.labels[at])
 
     def digest(self) -> str:

@@ -30,7 +30,10 @@ class SemanticIds:
         if self.codes.ndim != 2 or self.codes.dtype != np.int32 or self.codes.shape[1] < 1:
             raise DataError(f"codes must be int32 [n_items, levels]; got {self.codes.dtype} {list(self.codes.shape)}")
         if self.vocabulary.shape != (self.codes.shape[1],) or self.vocabulary.dtype != np.int64:
-            raise DataError(f"vocabulary must be int64 [{self.codes.shape[1]}]; got {list(self.vocabulary.shape)}")
+            raise DataError(
+                f"vocabulary must be int64 [{self.codes.shape[1]}]; got {self.vocabulary.dtype} "
+                f"{list(self.vocabulary.shape)}"
+            )
         if self.shared and len(set(self.vocabulary.tolist())) > 1:
             raise DataError(f"levels that share one vocabulary have one size; got {self.vocabulary.tolist()}")
         outside = ((self.codes < -1) | (self.codes >= self.vocabulary)).any(axis=1)

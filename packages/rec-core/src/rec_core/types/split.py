@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rec_core.errors import DataError
-from rec_core.types.ids import Int32, Int64, check_offsets
+from rec_core.types.ids import Int32, Int64, check_column, check_offsets
 from rec_core.types.interactions import Histories, Interactions
 
 Part = Literal["train", "valid", "test"]
@@ -34,6 +34,9 @@ class HeldOut:
 
     def __post_init__(self) -> None:
         check_offsets(self.offsets, len(self.items), "held-out targets")
+        check_column(self.items, len(self.items), np.int32, "held-out targets: items")
+        if len(self.items) and self.items.min() < 0:
+            raise DataError("held-out targets: item ids are dense and 0-based; a negative one was found")
         if len(self.offsets) != len(self.histories) + 1:
             raise DataError(f"{len(self.offsets) - 1} rows of targets for {len(self.histories)} histories")
         if len(self) and np.diff(self.offsets).min() < 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rec_core.errors import DataError
+from rec_core.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from rec_data.config import ReadSettings
@@ -41,6 +41,7 @@ def read(path: Path, settings: ReadSettings) -> RawData:
     kind = detect_format(path) if settings.format == "auto" else settings.format
     if not path.exists():
         raise DataError(f"there is no file or directory {path}")
+    _refuse_unused(kind, settings)
     match kind:
         case "movielens":
             from rec_data.readers.movielens import read_movielens
@@ -54,3 +55,15 @@ def read(path: Path, settings: ReadSettings) -> RawData:
             from rec_data.readers.table import read_table
 
             return read_table(path, settings)
+
+
+_TABLE_ONLY = ("separator", "items_file", "users_file")
+_COLUMNS = ("user_column", "item_column", "timestamp_column", "rating_column")
+
+
+def _refuse_unused(kind: str, settings: ReadSettings) -> None:
+    """An option that the layout cannot use is a misunderstanding, and would be ignored silently."""
+    unused = {"movielens": _TABLE_ONLY + _COLUMNS, "recbole": _TABLE_ONLY}.get(kind, ())
+    named = [f"--{option.replace('_', '-')}" for option in unused if getattr(settings, option) is not None]
+    if named:
+        raise SettingsError(f"the {kind} layout states its own columns; leave out {', '.join(named)}")

@@ -74,4 +74,3 @@ def _read_users(path: Path) -> pl.DataFrame:
 def year_of(title: pl.Expr) -> pl.Expr:
     """The last four digits in round brackets: "Mirage (1995) (V)" gives 1995; null where there are none."""
     return title.str.extract(r"^.*\((\d{4})\)", 1)
-

@@ -12,7 +12,7 @@ from rec_data import columns
 from rec_data.config import ReadSettings
 from rec_data.raw import RawData, with_unique_keys, without_missing_keys
 from rec_data.readers.movielens import year_of
-from rec_data.text import TextTable, read_text_table
+from rec_data.text import read_text_table
 from rec_data.values import to_ratings, to_seconds
 
 TYPES = ("token", "token_seq", "float", "float_seq")

@@ -47,7 +47,7 @@ def read_table(path: Path, settings: ReadSettings) -> RawData:
             raise DataError(f"{path}: one column cannot be two things: {chosen}")
         return list(chosen.values())
 
-    loaded = _load(path, settings, wanted, one_line_rows=True)
+    loaded = _load(path, settings, wanted)
     facts: dict[str, object] = {"format": "table", "columns": chosen, "encoding": settings.encoding}
     rows = loaded.frame.select(
         to_keys(loaded.frame[chosen[what]], f"{what} key", loaded.where).alias(what) for what in ("user", "item")
@@ -76,10 +76,9 @@ def read_table(path: Path, settings: ReadSettings) -> RawData:
 def _load(
     path: Path,
     settings: ReadSettings,
-    wanted: Callable[[Sequence[str]], Sequence[str]] | None,
-    *,
-    one_line_rows: bool,
+    wanted: Callable[[Sequence[str]], Sequence[str]] | None = None,
 ) -> _Loaded:
+    """A table of interactions where ``wanted`` chooses its columns, else one that describes users or items."""
     if not path.exists():
         raise DataError(f"there is no file {path}")
     with path.open("rb") as file:
@@ -96,14 +95,15 @@ def _load(
         wanted=wanted,
         encoding=settings.encoding,
         quotes=settings.quotes,
-        one_line_rows=one_line_rows,
+        one_line_rows=wanted is not None,
+        separator_may_differ=wanted is None,
     )
     return _Loaded(table.frame, table.blank, table.where)
 
 
 def _read_fields(path: Path, settings: ReadSettings, key: str | None, known: Sequence[str], what: str) -> pl.DataFrame:
     """A table of items or users: its key under the name ``key``, every other column as text."""
-    loaded = _load(path, settings, None, one_line_rows=False)
+    loaded = _load(path, settings)
     column = columns.require(path, loaded.frame.columns, known, key, what, f"--{what}-key")
     frame = loaded.frame.select(
         to_keys(loaded.frame[column], f"{what} key", loaded.where).alias("key"),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rec_core.errors import DataError, SettingsError
+from rec_core.errors import DataError, SettingsError, nearest
 from rec_core.randomness import generator
 from rec_core.training.batching import epoch_order, micro_batches
 from rec_core.training.config import TrainSettings
@@ -22,8 +22,6 @@ from rec_core.types import Split
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-__all__ = ["FitResult", "fit_sequence_model"]
 
 
 def fit_sequence_model(
@@ -66,7 +64,7 @@ class _WithAuxiliary(nn.Module):
         names = [name for name, _ in self._terms]
         taken = [n for n in names if n in ("model_loss", "loss", "targets") or names.count(n) > 1]
         if taken:
-            raise SettingsError(f"two losses cannot be logged under one name: {taken[0]!r}; give each a name of its own")
+            raise SettingsError(f"two losses cannot both be logged as {taken[0]!r}; give each its own name")
 
     def forward(self, batch: Batch) -> StepLoss:
         model = cast(SequenceModel, self.model)
@@ -86,12 +84,22 @@ def _name(auxiliary: AuxiliaryLoss) -> str:
     return str(name)
 
 
+def _check_metric(metric: str) -> None:
+    """Before hours of training, not after the first epoch."""
+    from rec_core.evaluation.evaluate import ALL_METRICS
+
+    name = metric.partition("@")[0]
+    if name not in ALL_METRICS:
+        raise SettingsError(f"ranking gives no metric {metric!r}{nearest(name, ALL_METRICS)}")
+
+
 class _SequenceTask:
     """The train rows of a split as steps, and ranking its valid rows as evaluation."""
 
     def __init__(
         self, model: SequenceModel, split: Split, settings: TrainSettings, auxiliary: Sequence[AuxiliaryLoss]
     ) -> None:
+        _check_metric(settings.metric)
         self.model, self.split, self.settings = model, split, settings
         self.module = _WithAuxiliary(model, auxiliary)
         self.train = split.train
@@ -152,6 +160,9 @@ class _SequenceTask:
 
         if not len(self._held_out):
             return {}
-        k = int(self.settings.metric.partition("@")[2] or 10)
+        name, _, k = self.settings.metric.partition("@")
         recommender = SequenceRecommender(self.model, self.split.n_items)
-        return dict(evaluate(recommender, self._held_out, train=self.train, ks=(k,)))
+        found = evaluate(
+            recommender, self._held_out, train=self.train, ks=(int(k or 10),), metrics=tuple({name, "hr", "ndcg"})
+        ).summary()
+        return {name: value for name, value in found.items() if "/" not in name and name != "users"}

@@ -1,0 +1,5 @@
+"""``python -m rec_data``."""
+
+from rec_data.cli import main
+
+main()

@@ -1,0 +1,128 @@
+"""What a name or a path is: an asset, a prepared dataset, raw files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rec_core.artifacts import MANIFEST, open_artifact
+from rec_core.assets import ASSETS, Asset, cached
+from rec_core.dataset import KIND, read_dataset
+from rec_data.config import PrepareSettings, ReadSettings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def inspect(name: Path | str, settings: ReadSettings | None = None) -> dict[str, Any]:
+    """A description in plain values; its ``what`` is asset, dataset or raw files.
+
+    A prepared dataset is checked against the hashes of its manifest. An asset is described, not fetched. Raises
+    :class:`DataError` when there is neither a path nor an asset of that name.
+    """
+    path = Path(name)
+    if not path.exists():
+        if str(name) in ASSETS:
+            return _describe_asset(ASSETS[str(name)])
+        from rec_data.prepare import not_found
+
+        raise not_found(path)
+    if (path / MANIFEST).exists():
+        return _describe_dataset(path)
+    return _describe_raw(path, settings or ReadSettings())
+
+
+def _describe_asset(asset: Asset) -> dict[str, Any]:
+    here = cached(asset)
+    return {
+        "what": f"asset ({asset.kind})",
+        "name": asset.name,
+        "title": asset.title,
+        "homepage": asset.homepage,
+        "licence": asset.licence,
+        "citation": asset.citation,
+        "sources": [str(source) for source in asset.sources],
+        "cached": None if here is None else str(here.path),
+    }
+
+
+def _describe_dataset(path: Path) -> dict[str, Any]:
+    artifact = open_artifact(path, KIND)
+    manifest = artifact.manifest
+    dataset = read_dataset(artifact)
+    source: Mapping[str, Any] = manifest.get("source", {})
+    return {
+        "what": "prepared dataset",
+        "name": dataset.name,
+        "path": str(path),
+        "hash": artifact.hash,
+        "content": manifest["content"]["dataset"],
+        "created": manifest["created"],
+        "protocol": dataset.split.protocol,
+        "counts": dict(manifest["counts"]),
+        "settings": _unusual(artifact.settings),
+        "source": {k: v for k, v in source.items() if k not in ("licence", "citation", "files")},
+        "split": dict(manifest.get("split", {})),
+        "licence": source.get("licence"),
+        "citation": source.get("citation"),
+        "user_fields": list(dataset.users.fields),
+        "item_fields": list(dataset.items.fields),
+        "first_items": [dataset.items.title(i) for i in range(min(3, len(dataset.items)))],
+    }
+
+
+def _unusual(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that differ from the defaults."""
+    usual = {f.name: f.default for f in fields(PrepareSettings)}
+    return {name: value for name, value in settings.items() if usual.get(name) != value}
+
+
+def _describe_raw(path: Path, settings: ReadSettings) -> dict[str, Any]:
+    from rec_data.readers import read
+
+    raw = read(path, settings)
+    return {
+        "what": "raw files",
+        "name": raw.name,
+        **raw.facts,
+        "files": [str(file) for file in raw.files],
+        "lines": raw.lines,
+        "dropped": dict(raw.dropped),
+        "users": raw.rows["user"].n_unique(),
+        "items": raw.rows["item"].n_unique(),
+        "columns_read": raw.rows.columns,
+        "user_fields": [] if raw.users is None else raw.users.columns[1:],
+        "item_fields": [] if raw.items is None else raw.items.columns[1:],
+    }
+
+
+def print_description(about: Mapping[str, Any], console: Console) -> None:
+    """One row per entry; long text wraps in its own column."""
+    from rich.table import Table
+
+    table = Table(title=f"{about['name']}: {about['what']}", title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in about.items():
+        if name not in ("what", "name") and value not in (None, [], {}):
+            table.add_row(name.replace("_", " "), _text(value))
+    console.print(table)
+
+
+def _text(value: Any) -> str:
+    match value:
+        case Mapping():
+            return "\n".join(f"{k.replace('_', ' ')}: {_one_line(v)}" for k, v in value.items())
+        case list():
+            return "\n".join(map(_text, value))
+        case int():
+            return f"{value:,}"
+    return str(value)
+
+
+def _one_line(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_text(v)}" for k, v in value.items()) or "nothing"
+    return "-" if value is None else _text(value)

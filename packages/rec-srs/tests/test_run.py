@@ -1,0 +1,182 @@
+"""Run directories: what is trained is what is loaded, and every model keeps the recommender's contract."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rec_core.artifacts import open_artifact
+from rec_core.dataset import read_dataset
+from rec_core.errors import ArtifactError, DataError, SettingsError
+from rec_core.evaluation import evaluate
+from rec_core.protocols import Recommender
+from rec_core.runs import load_recommender
+from rec_core.testing.contracts import check_recommender
+from rec_core.testing.datasets import with_other_test_items
+from rec_core.training import SequenceRecommender, TrainSettings
+from rec_core.types import Histories, Split
+from rec_srs import (
+    EASESettings,
+    SASRecSettings,
+    fit_ease,
+    fit_item_knn,
+    fit_popular,
+    load,
+    train_run,
+    train_sasrec,
+)
+from rec_srs.models import MODELS
+
+SMALL = SASRecSettings(dim=16, max_length=10, dropout=0.1)
+SHORT = TrainSettings(epochs=25, batch_size=32, learning_rate=5e-3, patience=0, seed=3)
+
+
+def sasrec(split: Split, seed: int) -> Recommender:
+    settings = TrainSettings(epochs=3, batch_size=16, seed=seed)
+    return SequenceRecommender(train_sasrec(split, SMALL, settings)[0], split.n_items)
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        lambda split, seed: fit_popular(split.train),
+        lambda split, seed: fit_item_knn(split.train),
+        lambda split, seed: fit_ease(split.train),
+        sasrec,
+    ],
+    ids=list(MODELS),
+)
+def test_every_model_keeps_the_contract_of_a_recommender(train: object) -> None:
+    check_recommender(train)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_a_loaded_run_answers_as_the_trained_model_did(model: str, prepared: Path, tmp_path: Path) -> None:
+    settings = SMALL if model == "sasrec" else None
+    training = TrainSettings(epochs=2, seed=1) if model == "sasrec" else None
+    artifact = train_run(prepared, tmp_path / "run", model=model, settings=settings, training=training)
+    assert artifact.manifest["recommender"] == model
+    histories = read_dataset(prepared).split.held_out("test").histories
+    loaded = load_recommender(tmp_path / "run")
+    again = load(open_artifact(tmp_path / "run"))
+    ranked, twice = loaded.recommend(histories, 5), again.recommend(histories, 5)
+    np.testing.assert_array_equal(ranked.items, twice.items)
+    if model == "ease":
+        fitted = fit_ease(read_dataset(prepared).split.train, EASESettings()).recommend(histories, 5)
+        np.testing.assert_array_equal(ranked.items, fitted.items)
+
+
+def test_sasrec_finds_the_next_item_where_item_models_find_only_the_cluster(prepared: Path) -> None:
+    split = read_dataset(prepared).split
+    held_out = split.held_out("test")
+
+    def ndcg(model: Recommender) -> float:
+        return evaluate(model, held_out, train=split.train).summary()["ndcg@5"]
+
+    model, result = train_sasrec(split.for_training(), SMALL, SHORT)
+    ours, linear = ndcg(SequenceRecommender(model, split.n_items)), ndcg(fit_ease(split.train))
+    assert result.evaluations[-1]["ndcg@10"] > result.evaluations[0]["ndcg@10"]
+    assert ours > linear + 0.1
+    assert linear > ndcg(fit_popular(split.train)) + 0.1
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_changing_the_test_items_changes_no_weight(model: str, prepared: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from rec_core.dataset import write_dataset
+
+    dataset = read_dataset(prepared)
+    other = tmp_path / "other"
+    write_dataset(other, replace(dataset, split=with_other_test_items(dataset.split)))
+    hashes = []
+    for name, data in (("a", prepared), ("b", other)):
+        settings = SMALL if model == "sasrec" else None
+        training = TrainSettings(epochs=2, seed=1) if model == "sasrec" else None
+        hashes.append(train_run(data, tmp_path / name, model=model, settings=settings, training=training).hash)
+    assert hashes[0] == hashes[1]
+
+
+def test_an_existing_run_is_refused_before_anything_is_trained(prepared: Path, tmp_path: Path) -> None:
+    first = train_run(prepared, tmp_path / "run", model="popular")
+    with pytest.raises(ArtifactError, match="exists already; choose another output or pass --overwrite"):
+        train_run(prepared, tmp_path / "run", model="ease")
+    assert open_artifact(tmp_path / "run").hash == first.hash
+    second = train_run(prepared, tmp_path / "run", model="ease", overwrite=True)
+    assert second.manifest["recommender"] == "ease"
+
+
+def test_a_run_on_a_data_set_that_changed_since_is_refused(prepared: Path, tmp_path: Path) -> None:
+    from rec_core.dataset import write_dataset
+    from rec_core.runs import evaluate_run
+    from rec_core.testing.datasets import checkerboard
+
+    train_run(prepared, tmp_path / "run", model="popular")
+    write_dataset(tmp_path / "other", checkerboard())
+    with pytest.raises(ArtifactError, match="must not be mixed"):
+        evaluate_run(tmp_path / "run", data=tmp_path / "other")
+
+
+def test_an_unknown_model_is_answered_with_the_nearest_one(prepared: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="did you mean 'sasrec'"):
+        train_run(prepared, tmp_path / "run", model="sasrek")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_history_is_an_error_for_sasrec_and_fine_for_closed_forms(prepared: Path) -> None:
+    split = read_dataset(prepared).split
+    empty = Histories.of([[]])
+    assert fit_ease(split.train).recommend(empty, 3).items.tolist() == [[0, 1, 2]]  # all scores 0: by item id
+    with pytest.raises(DataError, match="empty history"):
+        sasrec(split, 0).recommend(empty, 3)
+
+
+def test_a_run_killed_in_the_middle_and_resumed_is_byte_equal_to_one_that_was_not(
+    prepared: Path, tmp_path: Path
+) -> None:
+    options = ["--dim", "16", "--max-length", "10", "--epochs", "25", "--batch-size", "16", "--seed", "5"]
+    options += ["--checkpoint-every-steps", "7", "--patience", "0", "--schedule", "cosine", "--weight-decay", "0.01"]
+    command = [sys.executable, "-m", "rec_srs", "train", str(prepared)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(tmp_path / "whole"), *options], check=True, env=environment, capture_output=True)
+
+    victim = subprocess.Popen(
+        [*command, str(tmp_path / "torn"), *options],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    log = tmp_path / "torn.partial" / "log.jsonl"
+    random_step = int(np.random.default_rng().integers(3, 150))
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (log.exists() and log.read_bytes().count(b'"step": ') >= random_step):
+        assert victim.poll() is None, "training ended before it could be killed"
+        time.sleep(0.005)
+    os.kill(victim.pid, signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL
+    assert not (tmp_path / "torn").exists(), "an unfinished run must not look finished"
+
+    refused = subprocess.run(
+        [*command, str(tmp_path / "torn"), *options], env=environment, capture_output=True, text=True
+    )
+    assert refused.returncode == 2
+    assert "--resume goes on with it" in refused.stderr
+    subprocess.run(
+        [*command, str(tmp_path / "torn"), *options, "--resume"], check=True, env=environment, capture_output=True
+    )
+    for file in ("weights.safetensors",):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "torn" / file).read_bytes(), random_step
+
+    def losses(run: str) -> list[object]:
+        lines = (tmp_path / run / "log.jsonl").read_text().splitlines()
+        return [(e["step"], e["loss"]) for e in map(json.loads, lines) if e["event"] == "step"]
+
+    assert losses("torn") == losses("whole")
