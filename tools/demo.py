@@ -29,7 +29,7 @@ from rich.table import Table
 from rec_core.artifacts import open_artifact
 from rec_core.dataset import read_dataset
 from rec_core.errors import RecError
-from rec_core.evaluation import Interval, paired_bootstrap
+from rec_core.evaluation import Interval, paired_bootstrap, ranks
 from rec_core.evaluation.report import ExampleUser, Report, RunSummary, write_report
 from rec_core.randomness import generator
 from rec_core.runs import compare_runs, load_recommender, read_evaluation
@@ -81,7 +81,9 @@ def examples(dataset: Dataset, runs: dict[str, Path], count: int, seed: int) -> 
     rows = np.sort(generator(seed, "examples").choice(len(held_out), size=min(count, len(held_out)), replace=False))
     asked = held_out.take(rows)
     seen = Candidates(asked.histories.offsets, asked.histories.items)
-    answers = {name: load_recommender(run).recommend(asked.histories, 5, exclude=seen) for name, run in runs.items()}
+    models = {name: load_recommender(run) for name, run in runs.items()}
+    answers = {name: model.recommend(asked.histories, 5, exclude=seen) for name, model in models.items()}
+    places = {name: ranks(model, asked)[0] + 1 for name, model in models.items()}  # type: ignore[arg-type]
     return [
         ExampleUser(
             user=dataset.users.ids.keys[int(asked.histories.users[r])],
@@ -91,6 +93,7 @@ def examples(dataset: Dataset, runs: dict[str, Path], count: int, seed: int) -> 
                 name: [dataset.items.title(int(item)) for item in ranking.items[r] if item >= 0]
                 for name, ranking in answers.items()
             },
+            rank={name: int(place[r]) for name, place in places.items()},
         )
         for r in range(len(asked))
     ]
@@ -187,7 +190,7 @@ def summarise(manifest: Any, dataset: Dataset, runs: dict[str, Path], quick: boo
 def leaderboard(report: Report) -> Table:
     """The report's table for a terminal."""
     title = "MovieLens-100K, leave-one-out, full ranking, seen items excluded"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("", no_wrap=True)
     versus = f"NDCG@10 − {report.baseline}’s\n[95% interval]"
     for heading in ("HR@10", "NDCG@10", "tail\nNDCG@10", versus, "seconds", "peak\nMiB"):

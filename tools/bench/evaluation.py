@@ -120,9 +120,7 @@ def check_equal(vectors: Vectors, held_out: HeldOut) -> dict[str, int]:
     return {"users": len(held_out), "with_ties": int((tied > 0).sum()), "target_in_list": int((place < K).sum())}
 
 
-def in_turns(
-    sides: dict[str, Callable[[], Any]], rounds: int, clock: Callable[[], float]
-) -> dict[str, list[float]]:
+def in_turns(sides: dict[str, Callable[[], Any]], rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
     """Seconds of every side in every round; the sides take turns, so that a busy moment hits all of them."""
     for side in sides.values():
         side()
@@ -247,7 +245,7 @@ def main() -> None:
     print(f"  ours, lists     {fast['top_k_seconds'] * 1e3:8.0f} ms   {fast['top_k_ratio']:.1f}x")
     small = memory(*sizes[1])
     print(
-        f"\n{small['items']:,} items x {small['users']:,} users, inputs {small['inputs_mib']:.0f} MiB; scratch above them:"
+        f"\n{small['items']:,} items x {small['users']:,} users; scratch above {small['inputs_mib']:.0f} MiB of inputs:"
     )
     for what in ("ranks", "ranks_and_top_k"):
         print(

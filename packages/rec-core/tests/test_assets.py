@@ -204,8 +204,8 @@ def test_an_untouched_copy_is_not_hashed_again_and_a_touched_one_is(site, monkey
     hashed = []
     from rec_core import assets
 
-    whole = assets._sha256
-    monkeypatch.setattr(assets, "_sha256", lambda file: hashed.append(file.name) or whole(file))
+    whole = assets.file_hash
+    monkeypatch.setattr(assets, "file_hash", lambda file: hashed.append(file.name) or whole(file))
     assert cached(films) is not None
     assert hashed == []
     os.utime(path / "ratings.txt", (1, 1))

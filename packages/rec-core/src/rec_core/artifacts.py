@@ -80,7 +80,8 @@ def to_json(value: Any) -> str:
     return json.dumps(_plain(value), indent=1, ensure_ascii=False) + "\n"
 
 
-def _fsync(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on the disk."""
     if os.name == "nt" and path.is_dir():  # Windows cannot open a directory
         return
     fd = os.open(path, os.O_RDONLY if path.is_dir() or os.name != "nt" else os.O_RDWR)
@@ -93,7 +94,8 @@ def _fsync(path: Path) -> None:
         os.close(fd)
 
 
-def _sha256(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
 
@@ -140,7 +142,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-        _fsync(path.parent)
+        flush_to_disk(path.parent)
 
 
 class Writer:
@@ -243,7 +245,7 @@ def create(
                 raise
             with explain_write_errors(target):
                 payload = {
-                    name: {"sha256": _sha256(work / name), "bytes": (work / name).stat().st_size}
+                    name: {"sha256": file_hash(work / name), "bytes": (work / name).stat().st_size}
                     for name in sorted(writer.files)
                 }
                 manifest = _plain(
@@ -262,8 +264,8 @@ def create(
                 manifest["manifest_hash"] = _manifest_hash(manifest)
                 (work / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
                 for file in [*payload, MANIFEST]:
-                    _fsync(work / file)
-                _fsync(work)
+                    flush_to_disk(work / file)
+                flush_to_disk(work)
                 _swap(work, target)
         except BaseException:
             if not resumable:
@@ -345,7 +347,7 @@ def _swap(work: Path, target: Path) -> None:
         if aside.exists() and not target.exists():
             aside.rename(target)
         raise
-    _fsync(target.parent)
+    flush_to_disk(target.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -551,6 +553,6 @@ def open_artifact(path: Path | str, kind: str | None = None, *, verify: bool = T
             raise ArtifactError(
                 f"{path} is not whole: {name} has {(path / name).stat().st_size} bytes, wanted {size}; make it again"
             )
-        if verify and _sha256(path / name) != digest:
+        if verify and file_hash(path / name) != digest:
             raise ArtifactError(f"{path / name} was changed after it was written (its hash differs); make it again")
     return Artifact(path, MappingProxyType(manifest))

@@ -29,13 +29,13 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from rec_core.artifacts import explain_write_errors, write_atomically
+from rec_core.artifacts import explain_write_errors, file_hash, write_atomically
 from rec_core.errors import ArtifactError, AssetError, nearest
 
 log = logging.getLogger(__name__)
@@ -352,7 +352,7 @@ def _install(room: Path, source: Source) -> None:
         for name, wanted in sorted(source.files.items()):
             if not (into / name).is_file():
                 raise AssetError(f"{source} gave no {name}; nothing was kept")
-            if (found := _sha256(into / name)) != wanted:
+            if (found := file_hash(into / name)) != wanted:
                 raise AssetError(
                     f"{source} gave a {name} whose SHA-256 is {found}, wanted {wanted}; nothing was kept. "
                     f"It was changed on the way or at the source"
@@ -379,7 +379,7 @@ def _is_cached(room: Path, source: Source) -> bool:
     except (OSError, ValueError):
         pass
     for name, wanted in source.files.items():
-        if stamp[name] is None or _sha256(path / name) != wanted:
+        if stamp[name] is None or file_hash(path / name) != wanted:
             log.warning("the cached copy %s is damaged (%s); it is fetched again", path, name)
             return False
     with suppress(ArtifactError):  # a read-only cache is hashed anew each time
@@ -402,11 +402,6 @@ def _stamp(path: Path, files: Mapping[str, str]) -> dict[str, list[int | str] | 
         else:
             stamp[name] = [wanted, status.st_size, status.st_mtime_ns]
     return stamp
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

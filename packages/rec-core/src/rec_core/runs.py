@@ -74,7 +74,7 @@ def evaluate_run(
     started = time.perf_counter()
     result = evaluate(recommender, split.held_out(part), train=split.train, ks=tuple(ks), max_users=max_users)
     seconds = time.perf_counter() - started
-    write_evaluation(artifact.path, result, part=part, seconds=seconds, protocol=split.protocol, dataset=dataset.hash)
+    write_evaluation(artifact.path, result, part=part, seconds=seconds, split=split.protocol, dataset=dataset.hash)
     return result
 
 

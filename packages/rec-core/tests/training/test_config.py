@@ -56,6 +56,6 @@ def test_settings_and_protocols_need_neither_torch_nor_polars():
 def test_the_loop_and_the_recommender_need_no_polars():
     code = (
         "import sys; sys.modules['polars'] = sys.modules['cyclopts'] = None;"
-        "import rec_core.training as t; [getattr(t, name) for name in t.__all__]"
+        "import rec_core.evaluation, rec_core.training as t; [getattr(t, name) for name in t.__all__]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -75,15 +75,18 @@ def print_answer(answer: Answer, *, as_json: bool = False) -> None:
     if as_json:
         print(json.dumps(asdict(answer), ensure_ascii=False))
         return
+    from rich.markup import escape
     from rich.table import Table
 
     shown = answer.history[-10:]
-    title = f"after {', '.join(name for _, name in shown)}" + (" (newest 10)" if len(answer.history) > 10 else "")
-    table = Table(title=title, title_justify="left")
+    newest = "the newest of them, " if len(answer.history) > len(shown) else ""
+    out = console()
+    out.print(f"after {newest}{', '.join(title for _, title in shown)}", highlight=False, markup=False, soft_wrap=True)
+    table = Table()
     table.add_column("", justify="right")
     table.add_column("title")
     table.add_column("key")
     table.add_column("score", justify="right")
     for place, (key, name, score) in enumerate(answer.recommendations, start=1):
-        table.add_row(str(place), name, key, f"{score:.3f}")
-    console().print(table)
+        table.add_row(str(place), escape(name), escape(key), f"{score:.3f}")
+    out.print(table)

@@ -60,9 +60,10 @@ class ScoreBlock(Protocol):
 def cells_in(budget: int) -> int:
     """How many (row, item) cells may be worked on at once within a budget of bytes.
 
-    A cell costs 6 bytes (score and two flags), and some 40 more when it ties with its row's target or limit.
+    A cell costs 6 bytes (score and two flags), and some 90 more when it ties with its row's target or limit: a model
+    that scores everything alike must stay within the budget too.
     """
-    return int(min(max(budget // 64, 64), 2**20))
+    return int(min(max(budget // 128, 64), 2**20))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ def _dense_blocks(
     scorer: DenseScorer, histories: Histories, budget: int, most_rows: int
 ) -> Iterator[tuple[slice, ScoreBlock]]:
     n_items, cells = scorer.n_items, cells_in(budget)
-    height = max(1, min(budget // (8 * max(1, n_items)), 256, most_rows))  # 8: the scores, and what made them
+    height = max(1, min(budget // (16 * max(1, n_items)), 256, most_rows))  # a quarter for scores; cells take the rest
     for start in range(0, len(histories), height):
         rows = slice(start, min(start + height, len(histories)))
         block = histories.block(rows.start, rows.stop)

@@ -301,7 +301,7 @@ def _place_among(
     budget: int,
 ) -> _Placed:
     """Ranks within fixed lists: competitors are the candidates that are neither targets nor (if so) seen."""
-    least, most = int(candidates.lengths.min(initial=0)), int(candidates.lengths.max(initial=0))
+    least, most = (int(f(candidates.lengths)) if len(candidates) else 0 for f in (np.min, np.max))
     size = f"{most} candidates" if least == most else f"{least} to {most} candidates"
     protocol = size if exclude_seen else f"{size}, seen kept"
     scores = _scores(recommender, held_out.histories, candidates, budget)

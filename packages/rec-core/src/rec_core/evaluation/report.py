@@ -99,7 +99,6 @@ def _columns(report: Report) -> list[tuple[str, str]]:
         ("HR@10", "hr@10"),
         ("NDCG@10", "ndcg@10"),
         ("tail NDCG@10", "ndcg@10/tail"),
-        ("MRR@10", "mrr@10"),
         ("coverage@10", "coverage@10"),
     ]
     return [(head, name) for head, name in wanted if all(name in run.metrics for run in report.runs)]
@@ -128,7 +127,7 @@ def _picture(plot: Any, report: Report) -> str:
 
 def plot_metric(report: Report) -> Any:
     """A matplotlib figure: the main metric of each run with its 95% interval over users."""
-    with _figure(7.0, 0.9 + 0.5 * len(report.runs)) as (figure, axes):
+    with _figure(8.0, 0.9 + 0.5 * len(report.runs)) as (figure, axes):
         for place, run in enumerate(reversed(report.runs)):
             colour = COLOURS[(len(report.runs) - 1 - place) % len(COLOURS)]
             reach = [[run.interval.mean - run.interval.low], [run.interval.high - run.interval.mean]]
@@ -145,14 +144,14 @@ def plot_metric(report: Report) -> Any:
         axes.set_yticks(range(len(report.runs)), [run.name for run in reversed(report.runs)])
         axes.set_ylim(-0.6, len(report.runs) - 0.3)
         axes.set_xlim(left=0)
-        axes.set_xlabel(f"{report.metric} on test, with the 95% interval over users")
+        axes.set_xlabel(f"{report.metric.upper()} on test, with the 95% interval over users")
         axes.grid(axis="x", alpha=0.3)
     return figure
 
 
 def plot_curves(report: Report) -> Any:
-    """A matplotlib figure: training loss and validation metric over epochs, for runs trained by gradient."""
-    with _figure(7.0, 3.6) as (figure, axes):
+    """A matplotlib figure: training loss (dashed) and validation metric over epochs; dotted lines are fitted models."""
+    with _figure(8.0, 3.6) as (figure, axes):
         right = axes.twinx()
         right.spines[["top"]].set_visible(False)
         for place, run in enumerate(report.runs):
@@ -173,9 +172,10 @@ def plot_curves(report: Report) -> Any:
                 right.axhline(level, color=COLOURS[place % len(COLOURS)], linewidth=1, linestyle=":", label=run.name)
         axes.set_xlabel("epoch")
         axes.set_ylabel("training loss (dashed)")
-        right.set_ylabel(f"validation {report.metric} (solid; dotted: fitted models)")
+        right.set_ylabel(f"validation {report.metric.upper()}")
+        right.set_ylim(bottom=0)
         right.margins(y=0.15)
-        right.legend(loc="lower right", frameon=False)
+        figure.legend(loc="outside upper center", ncols=len(report.runs), frameon=False, fontsize=9)
     return figure
 
 
@@ -188,14 +188,14 @@ def plot_slices(report: Report) -> Any:
         (f"{report.metric}/long", "long histories"),
     ]
     slices = [(name, label) for name, label in slices if any(name in run.metrics for run in report.runs)]
-    with _figure(7.0, 3.2) as (figure, axes):
+    with _figure(8.0, 3.2) as (figure, axes):
         width = 0.8 / max(len(report.runs), 1)
         for place, run in enumerate(report.runs):
             heights = [run.metrics.get(name, float("nan")) for name, _ in slices]
             where = np.arange(len(slices)) + (place - (len(report.runs) - 1) / 2) * width
             axes.bar(where, heights, width * 0.92, color=COLOURS[place % len(COLOURS)], label=run.name)
         axes.set_xticks(range(len(slices)), [label for _, label in slices])
-        axes.set_ylabel(report.metric)
+        axes.set_ylabel(report.metric.upper())
         axes.grid(axis="y", alpha=0.3)
-        axes.legend(frameon=False, ncols=2)
+        figure.legend(loc="outside upper center", ncols=len(report.runs), frameon=False, fontsize=9)
     return figure

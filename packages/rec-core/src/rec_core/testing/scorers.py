@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from rec_core.evaluation import recommend_dense, score_dense
 from rec_core.types import Candidates, Histories, Rankings, Scores
-from rec_core.types.ids import Bool, Float32
+from rec_core.types.ids import Bool, Float32, Float64
 
 
 class ScoreTable:
@@ -16,12 +16,12 @@ class ScoreTable:
     known_users_only = True
 
     def __init__(self, scores: npt.ArrayLike) -> None:
-        self.scores = np.asarray(scores, np.float32)
+        self.scores: Float32 = np.asarray(scores, np.float32)
 
     @property
     def n_items(self) -> int:
         """Size of the item universe."""
-        return self.scores.shape[1]
+        return int(self.scores.shape[1])
 
     def score_all(self, histories: Histories) -> Float32:
         """float32 [rows, n_items], copied."""
@@ -34,7 +34,8 @@ class VectorTable:
     known_users_only = True
 
     def __init__(self, users: npt.ArrayLike, items: npt.ArrayLike) -> None:
-        self.users, self.items = np.asarray(users, np.float32), np.asarray(items, np.float32)
+        self.users: Float32 = np.asarray(users, np.float32)
+        self.items: Float32 = np.asarray(items, np.float32)
 
     @property
     def n_items(self) -> int:
@@ -51,7 +52,7 @@ class VectorTable:
 
     def defined_scores(self) -> Float32:
         """float32 [n_users, n_items]: every score as the protocol defines it, pair by pair."""
-        whole = (self.users.astype(np.float64)[:, None, :] * self.items[None]).sum(axis=2)
+        whole: Float64 = (self.users.astype(np.float64)[:, None, :] * self.items[None]).sum(axis=2)
         return whole.astype(np.float32)
 
 

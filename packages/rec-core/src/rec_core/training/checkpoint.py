@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rec_core.artifacts import _fsync, _sha256, explain_write_errors
+from rec_core.artifacts import flush_to_disk, file_hash, explain_write_errors
 from rec_core.errors import ArtifactError
 
 FORMAT = 1
@@ -64,7 +64,7 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint, keep: int) -> Path
             if target.exists():
                 shutil.rmtree(target)
             work.rename(target)
-            _fsync(directory)
+            flush_to_disk(directory)
         except SafetensorError as error:  # how safetensors reports a full disk
             raise ArtifactError(f"cannot write {target}: {error}; older checkpoints are untouched") from error
         finally:
@@ -83,13 +83,13 @@ def _write_files(work: Path, checkpoint: Checkpoint) -> None:
         file = work / f"{group}.safetensors"
         # Cloned: safetensors refuses tensors that share memory (tied weights) or are views of something larger.
         save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, file)
-        _fsync(file)
-        files[file.name] = _sha256(file)
+        flush_to_disk(file)
+        files[file.name] = file_hash(file)
     state = {"format": FORMAT, "step": checkpoint.step, "files": files, "state": checkpoint.state}
     text = json.dumps(state)  # NaN may be among the metrics; Python reads it back
     (work / STATE).write_text(json.dumps({"sha256": sha256(text.encode()).hexdigest()}) + "\n" + text + "\n")
-    _fsync(work / STATE)
-    _fsync(work)
+    flush_to_disk(work / STATE)
+    flush_to_disk(work)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -103,7 +103,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             raise ArtifactError(f"{path} has checkpoint format {written['format']}; this release reads {FORMAT}")
         tensors = {}
         for name, digest in written["files"].items():
-            if _sha256(path / name) != digest:
+            if file_hash(path / name) != digest:
                 raise ArtifactError(f"{path / name} was changed after it was written (its hash differs)")
             tensors[Path(name).stem] = load_file(path / name)
         return Checkpoint(written["step"], tensors, written["state"])
