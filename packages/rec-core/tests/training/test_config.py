@@ -27,7 +27,6 @@ def test_defaults_are_valid_and_lists_become_tuples():
         ({"betas": (0.9, 1.0)}, "two numbers in [0, 1)"),
         ({"metric": "ndcg"}, "e.g. 'ndcg@10'"),
         ({"weight_decay": -1}, "weight_decay must be at least 0"),
-        ({"micro_batches": 200}, "cut a batch of 128 rows"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_the_value_found(wrong, says):

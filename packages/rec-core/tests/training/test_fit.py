@@ -14,7 +14,7 @@ from rec_core.training.loop import TrainingError
 from rec_core.training.progress import LogProgress, NoProgress
 from rec_core.types import Interactions, Split
 
-SETTINGS = TrainSettings(epochs=2, batch_size=16, learning_rate=0.05)
+SETTINGS = TrainSettings(epochs=2, batch_size=16, micro_batches=1, learning_rate=0.05)
 
 
 def rings(n_users=40, n_items=12, length=8, test_items=None):

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rec_core.artifacts import flush_to_disk, file_hash, explain_write_errors
+from rec_core.artifacts import explain_write_errors, file_hash, flush_to_disk
 from rec_core.errors import ArtifactError
 
 FORMAT = 1

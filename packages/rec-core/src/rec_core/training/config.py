@@ -21,54 +21,53 @@ METRIC = re.compile(r"[a-z_]+@[1-9]\d*|auc|[a-z_]*loss")
 class TrainSettings:
     """How a model is trained; the model's own settings stand elsewhere.
 
-    epochs                   passes over the training rows, at most
-    max_steps                optimiser steps, at most; 0 = no cap. Validation then also follows the last step
-    batch_size               rows per optimiser step, over all processes together
-    micro_batches            at most this many length-sorted pieces per step, each padded to its own longest row
-    optimiser                adamw (decoupled weight decay) | adam (decay as an L2 term, as older code has it)
-    learning_rate            peak of the schedule
-    betas                    of the optimiser
-    weight_decay             0 = none
-    decay                    matrices: weight decay spares biases and norms; all: it hits every parameter
-    schedule                 constant | linear (to 0 at the last step) | cosine (to 0)
-    warmup_steps             steps over which the rate rises from 0 to its peak
-    clip_norm                largest L2 norm of the gradient; 0 = no clipping
-    precision                float32 | bf16 | fp16 (automatic mixed precision through accelerate)
-    eval_every               epochs between validations; 0 = never: the last weights are then kept
-    patience                 validations without a better value before training stops; 0 = never stop early
-    metric                   what validation decides by; larger is better, except for names that end in "loss"
-    checkpoint_every_steps   steps between checkpoints, beside the one after each validation; 0 = only those
-    keep                     newest checkpoints to keep
-    log_every_steps          steps between two lines of log.jsonl
-    seed                     of rows' order, batches' draws and dropout
-    deterministic            insist on deterministic kernels (slower; needed for bit-equal runs on a GPU, not on a CPU)
-    trackers                 names accelerate knows (tensorboard, wandb, ...); log.jsonl is written in any case
-
     Raises :class:`SettingsError` for a value outside its range, on construction.
     """
 
     epochs: int = 200
+    """Passes over the training rows, at most."""
     max_steps: int = 0
+    """Optimiser steps, at most; 0 = no cap. Validation then also follows the last step."""
     batch_size: int = 128
-    micro_batches: int = 1
+    """Rows per optimiser step, over all processes together."""
+    micro_batches: int = 4
+    """At most this many length-sorted pieces per step, each padded to its own longest row."""
     optimiser: Optimiser = "adamw"
+    """adamw (decoupled weight decay) | adam (decay as an L2 term, as older code has it)."""
     learning_rate: float = 1e-3
+    """Peak of the schedule."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of the optimiser's moments."""
     weight_decay: float = 0.0
+    """Strength of the decay; 0 = none."""
     decay: Decay = "matrices"
+    """matrices: weight decay spares biases and norms; all: it hits every parameter."""
     schedule: Schedule = "constant"
+    """constant | linear (to 0 at the last step) | cosine (to 0)."""
     warmup_steps: int = 0
+    """Steps over which the rate rises from 0 to its peak."""
     clip_norm: float = 1.0
+    """Largest L2 norm of the gradient; 0 = no clipping."""
     precision: Precision = "float32"
+    """float32 | bf16 | fp16 (automatic mixed precision through accelerate)."""
     eval_every: int = 1
+    """Epochs between validations; 0 = never: the last weights are then kept."""
     patience: int = 10
+    """Validations without a better value before training stops; 0 = never stop early."""
     metric: str = "ndcg@10"
+    """What validation decides by; larger is better, except for names that end in "loss"."""
     checkpoint_every_steps: int = 0
+    """Steps between checkpoints, beside the one after each validation; 0 = only those."""
     keep: int = 2
+    """Newest checkpoints to keep."""
     log_every_steps: int = 1
+    """Steps between two lines of log.jsonl."""
     seed: int = 0
+    """Decides rows' order, batches' draws and dropout."""
     deterministic: bool = False
+    """Insist on deterministic kernels (slower; needed for bit-equal runs on a GPU, not on a CPU)."""
     trackers: tuple[str, ...] = ()
+    """Names accelerate knows (tensorboard, wandb, ...); log.jsonl is written in any case."""
 
     def __post_init__(self) -> None:
         for name in ("betas", "trackers"):  # TOML and JSON know lists only
@@ -104,10 +103,6 @@ class TrainSettings:
             raise SettingsError(f"betas are two numbers in [0, 1), e.g. (0.9, 0.999); got {self.betas}")
         if not METRIC.fullmatch(self.metric):
             raise SettingsError(f"metric is a name with its cut-off, e.g. 'ndcg@10', or a loss; got {self.metric!r}")
-        if self.micro_batches > self.batch_size:
-            raise SettingsError(
-                f"micro_batches ({self.micro_batches}) cut a batch of {self.batch_size} rows: lower it, or raise that"
-            )
 
     def _at_least(self, name: str, least: int) -> None:
         if getattr(self, name) < least:
