@@ -25,13 +25,13 @@ def command(module: str, *words: object, fails: bool = False) -> str:
 
 
 def write_views(path: Path) -> None:
-    """60 users who walk around rings of ten things, a day apart."""
+    """60 users who walk around rings of ten things, a day apart, each in a week of its own."""
     rows = []
     for user in range(60):
         rng = generator(0, "views", user)
         start, ring = int(rng.integers(10)), user % 4
         for day in range(7):
-            rows.append(f"user {user},thing-{ring * 10 + (start + day) % 10},2020-01-{day + 1:02d}")
+            rows.append(f"user {user},thing-{ring * 10 + (start + day) % 10},2020-01-{user % 20 + day + 1:02d}")
     path.write_text("who,what,when\n" + "\n".join(rows) + "\n")
     things = "\n".join(f"thing-{i},Thing number {i}" for i in range(40))
     path.with_name("things.csv").write_text(f"what,title\n{things}\n")

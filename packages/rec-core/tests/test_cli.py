@@ -16,6 +16,8 @@ from rec_core.artifacts import MANIFEST, create
 from rec_core.cli import Progress, SettingsFile, app, main, make_app, option_in, run, use_settings_file
 from rec_core.dataset import write_dataset
 from rec_core.errors import DataError, MissingExtra, nearest, require
+from rec_core.evaluation import Comparison
+from rec_core.runs import print_comparison
 from rec_core.testing import planted_clusters
 
 
@@ -83,7 +85,9 @@ def test_an_unknown_option_or_command_exits_with_2_and_names_the_nearest(capsys)
     assert 'Did you mean "inspect"?' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["evaluate"], ["evaluate", "run", "--part", "train"], ["evaluate", "r", "--max-users", "x"]])
+@pytest.mark.parametrize(
+    "words", [["evaluate"], ["evaluate", "run", "--part", "train"], ["evaluate", "r", "--max-users", "x"]]
+)
 def test_missing_and_unfitting_arguments_exit_with_2_and_no_traceback(words, capsys):
     assert exits(app, *words) == 2
     output = capsys.readouterr()
@@ -146,7 +150,10 @@ def test_a_settings_file_changes_defaults_and_the_command_line_wins_over_it(tmp_
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("epoch = 7", "unknown key 'epoch'; did you mean 'epochs'?"), ('epochs = "many"', 'unable to convert "many" into int')],
+    [
+        ("epoch = 7", "unknown key 'epoch'; did you mean 'epochs'?"),
+        ('epochs = "many"', 'unable to convert "many" into int'),
+    ],
 )
 def test_a_mistake_in_a_settings_file_exits_with_2_and_names_the_file(tmp_path, text, message, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "500")
@@ -156,6 +163,13 @@ def test_a_mistake_in_a_settings_file_exits_with_2_and_names_the_file(tmp_path, 
     error = capsys.readouterr().err
     assert message in error
     assert "run.toml" in error
+
+
+def test_a_comparison_over_one_user_has_no_detectable_effect_and_is_still_json(capsys):
+    print_comparison(
+        [Comparison("b", "a", "ndcg@10", 0.5, 0.25, 0.25, 0.25, 0.25, 1.0, 1.0, float("nan"), 1)], as_json=True
+    )
+    assert json.loads(capsys.readouterr().out)[0]["mde"] is None
 
 
 # inspect
@@ -231,7 +245,9 @@ def test_importing_the_package_loads_not_even_numpy():
 
 
 def test_the_package_runs_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "rec_core", "inspect", "nowhere"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "rec_core", "inspect", "nowhere"], capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stderr) == (2, "error: there is nothing at nowhere\n")
 
 
@@ -301,7 +317,9 @@ def test_the_nearest_name_is_offered_else_what_there_is():
 
 def test_a_module_of_an_extra_that_is_missing_says_what_to_install():
     assert require("json", "train").__name__ == "json"
-    with pytest.raises(MissingExtra, match=r"no_such_module is needed here; install it with: pip install 'rec-core\[tr"):
+    with pytest.raises(
+        MissingExtra, match=r"no_such_module is needed here; install it with: pip install 'rec-core\[tr"
+    ):
         require("no_such_module", "train")
 
 

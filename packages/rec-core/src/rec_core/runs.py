@@ -179,7 +179,10 @@ def compare_runs(
 def print_comparison(rows: Sequence[Comparison], *, as_json: bool = False) -> None:
     """Show comparisons as a table, or as JSON for machines."""
     if as_json:
-        print(to_json([asdict(row) for row in rows]), end="")
+        plain = [
+            {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in asdict(row).items()} for row in rows
+        ]
+        print(to_json(plain), end="")
         return
     from rich.table import Table
 

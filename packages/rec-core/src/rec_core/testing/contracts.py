@@ -95,7 +95,7 @@ def _who(histories: Histories, row: int) -> str:
     return f"row {row} (user {histories.users[row]}, history {histories.row(row).tolist()})"
 
 
-def _check_attributes(recommender: Recommender, split: Split) -> None:
+def _check_attributes(recommender: object, split: Split) -> None:
     promise = "a recommender has known_users_only, n_items, recommend and score"
     if not isinstance(recommender, Recommender):
         names = ("known_users_only", "n_items", "recommend", "score")
