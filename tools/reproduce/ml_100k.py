@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -53,16 +54,20 @@ def closed_forms() -> dict[str, Callable[[Split], Recommender]]:
 def sasrecs() -> dict[str, tuple[SASRecSettings, TrainSettings]]:
     """Name -> settings: one change at a time from the base."""
     half = replace(BASE, dropout=0.5)
+    start = replace(BASE, positions="from_start")
+    decay = replace(TRAINING, weight_decay=0.1)
     return {
         "base": (BASE, TRAINING),
         "batch 128": (BASE, replace(TRAINING, batch_size=128)),
         "dropout 0.5": (half, TRAINING),
         "dropout 0.5, d 128": (replace(half, dim=128), TRAINING),
-        "dropout 0.3, weight decay 0.1": (replace(BASE, dropout=0.3), replace(TRAINING, weight_decay=0.1)),
+        "dropout 0.3, weight decay 0.1": (replace(BASE, dropout=0.3), decay),
         "newest window": (replace(BASE, window="last"), TRAINING),
         "length 100": (replace(BASE, max_length=100), TRAINING),
         "length 50": (replace(BASE, max_length=50), TRAINING),
-        "positions from start": (replace(BASE, positions="from_start"), TRAINING),
+        "positions from start": (start, TRAINING),
+        "positions from start, dropout 0.5": (replace(start, dropout=0.5), TRAINING),
+        "positions from start, dropout 0.3, weight decay 0.1": (replace(start, dropout=0.3), decay),
         "unscaled embeddings": (replace(BASE, scale_embeddings=False), TRAINING),
         "attention dropout 0.2": (replace(BASE, attention_dropout=0.2), TRAINING),
     }
@@ -87,10 +92,9 @@ def load(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def tune(split: Split) -> None:
-    """Every configuration on validation; the test part is not read."""
+def tune(split: Split, only: str) -> None:
+    """Every configuration whose name matches ``only``, on validation; the test part is not read."""
     path = HERE / "tune.json"
-    done = load(path)
     jobs: dict[str, Callable[[], tuple[Recommender, dict[str, Any]]]] = {
         name: (lambda fit=fit: (fit(split), {}))
         for name, fit in closed_forms().items()  # type: ignore[misc]
@@ -98,12 +102,14 @@ def tune(split: Split) -> None:
     for name, (settings, training) in sasrecs().items():
         jobs[f"sasrec {name}"] = lambda s=settings, t=training: train(split, s, t)  # type: ignore[misc]
     for name, job in jobs.items():
-        if name in done:
+        if name in load(path) or not re.search(only, name):
             continue
         recommender, about = job()
-        done[name] = {**measure(recommender, split, "valid")[0], **about}
-        write_atomically(path, to_json(done).encode())
-        print(f"{name}: valid ndcg@10 {done[name]['ndcg@10']:.4f} {about}", flush=True)
+        found = {**measure(recommender, split, "valid")[0], **about}
+        write_atomically(
+            path, to_json(load(path) | {name: found}).encode()
+        )  # read again: two processes may share the work
+        print(f"{name}: valid ndcg@10 {found['ndcg@10']:.4f} {about}", flush=True)
 
 
 def final(split: Split, seeds: tuple[int, ...]) -> None:
@@ -149,12 +155,13 @@ def main() -> None:
     parser.add_argument("stage", choices=("tune", "final"))
     parser.add_argument("--data", default="ml-100k", help="the data set by name, or a directory with the raw files")
     parser.add_argument("--prepared", type=Path, default=Path("runs/reproduce/ml-100k"))
+    parser.add_argument("--only", default="", help="tune: a regular expression of the configurations to run")
     given = parser.parse_args()
     if not given.prepared.exists():
         prepare(given.data, given.prepared, PrepareSettings(k_core=5, split="leave-one-out"))
     split = read_dataset(given.prepared).split
     if given.stage == "tune":
-        tune(split.for_training())
+        tune(split.for_training(), given.only)
     else:
         final(split, seeds=(1, 2, 3))
 

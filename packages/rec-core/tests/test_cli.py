@@ -13,11 +13,11 @@ import pytest
 from cyclopts import Parameter
 
 from rec_core.artifacts import MANIFEST, create
-from rec_core.cli import Progress, SettingsFile, app, main, make_app, option_in, run, use_settings_file
+from rec_core.cli import Progress, SettingsFile, make_app, option_in, run, use_settings_file
+from rec_core.commands import app, main, print_comparison
 from rec_core.dataset import write_dataset
 from rec_core.errors import DataError, MissingExtra, nearest, require
 from rec_core.evaluation import Comparison
-from rec_core.runs import print_comparison
 from rec_core.testing import planted_clusters
 
 
@@ -224,7 +224,7 @@ def python(code: str, *arguments: str, **options) -> subprocess.CompletedProcess
 def test_help_and_version_answer_without_heavy_imports():
     code = """
 import sys
-from rec_core.cli import main
+from rec_core.commands import main
 for words in (["--help"], ["evaluate", "--help"], ["--version"]):
     try:
         main(words)

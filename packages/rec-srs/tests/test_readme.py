@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rec_core.cli import main as rec_core
+from rec_core.commands import main as rec_core
 from rec_core.dataset import write_dataset
 from rec_core.testing.datasets import planted_clusters
 from rec_core.types import Dataset, IdMap, ItemCatalog, UserCatalog

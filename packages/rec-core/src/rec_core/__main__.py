@@ -1,5 +1,5 @@
 """``python -m rec_core``."""
 
-from rec_core.cli import main
+from rec_core.commands import main
 
 main()

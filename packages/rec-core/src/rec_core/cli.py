@@ -1,4 +1,4 @@
-"""The shared half of every command line, and the ``rec-core`` command.
+"""The shared half of every command line: option types, errors in one message, progress.
 
 One message and exit code 2 for a user's mistake; a traceback only for ours. Heavy imports live inside commands.
 """
@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from rec_core.errors import RecError, SettingsError
+from rec_core.errors import RecError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -166,74 +166,3 @@ class Progress:
 
     def finish(self) -> None:
         """Nothing more will come; leaving the ``with`` block takes the bar away."""
-
-
-app = make_app("rec-core", "Evaluate, compare and inspect runs of any recommender.")
-
-
-@app.command
-def evaluate(
-    run: Path,
-    /,
-    *,
-    data: DataOverride = None,
-    part: Literal["valid", "test"] = "test",
-    max_users: int | None = None,
-    quiet: Annotated[bool, Parameter(negative=())] = False,
-    json: Json = False,
-) -> None:
-    """Evaluate a run of any method on its data set and write metrics.json and per_user.parquet into it.
-
-    Parameters
-    ----------
-    run
-        Directory of a trained recommender.
-    part
-        valid or test.
-    max_users
-        Evaluate a seeded sample of users, the same for every run on this data set.
-    quiet
-        Write the files and print nothing.
-    """
-    from rec_core.runs import evaluate_run, print_metrics
-
-    result = evaluate_run(run, data=data, part=part, max_users=max_users)
-    if not quiet:
-        print_metrics(result.summary(), as_json=json)
-
-
-@app.command
-def compare(
-    baseline: Path, /, *runs: Path, metric: str = "ndcg@10", draws: int = 10_000, seed: int = 0, json: Json = False
-) -> None:
-    """Compare evaluated runs with a baseline, user by user.
-
-    Parameters
-    ----------
-    baseline
-        The run the others are held against.
-    runs
-        One or more evaluated runs on the same test users.
-    metric
-        As in metrics.json: ndcg@10, hr@5, ndcg@10/tail, ...
-    draws
-        Resamples of the interval and of the permutation test.
-    """
-    from rec_core.runs import compare_runs, print_comparison
-
-    if not runs:
-        raise SettingsError("name at least two runs: rec-core compare BASELINE RUN ...")
-    print_comparison(compare_runs(baseline, runs, metric=metric, draws=draws, seed=seed), as_json=json)
-
-
-@app.command
-def inspect(artifact: Path, /, *, json: Json = False) -> None:
-    """Show what an artifact is, what it was made from, and check that it is whole."""
-    from rec_core.runs import print_artifact
-
-    print_artifact(artifact, as_json=json)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of ``rec-core``."""
-    run(app, argv)

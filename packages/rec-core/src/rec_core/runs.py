@@ -10,8 +10,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from rec_core.artifacts import Artifact, open_artifact, to_json, write_atomically
-from rec_core.cli import console
 from rec_core.dataset import read_dataset
 from rec_core.errors import ArtifactError, SettingsError, nearest
 from rec_core.protocols import Recommender
@@ -174,58 +172,3 @@ def compare_runs(
     if len(named) <= len(runs):
         raise SettingsError("a run was named twice; comparing it with itself says nothing")
     return compare(named, str(baseline), metric, draws=draws, seed=seed)
-
-
-def print_comparison(rows: Sequence[Comparison], *, as_json: bool = False) -> None:
-    """Show comparisons as a table, or as JSON for machines."""
-    if as_json:
-        plain = [
-            {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in asdict(row).items()} for row in rows
-        ]
-        print(to_json(plain), end="")
-        return
-    from rich.table import Table
-
-    table = Table(
-        title=f"{rows[0].metric} against {rows[0].baseline} ({rows[0].baseline_mean:.4f})", title_justify="left"
-    )
-    for heading in ("run", "mean", "difference", "95% interval", "p (Holm)", "detectable", "users"):
-        table.add_column(heading, justify="left" if heading == "run" else "right")
-    for row in rows:
-        interval = f"{row.low:+.4f} … {row.high:+.4f}"
-        figures = (f"{row.mean:.4f}", f"{row.difference:+.4f}", interval, f"{row.p_holm:.4f}", f"{row.mde:.4f}")
-        table.add_row(row.run, *figures, f"{row.users:,}")
-    console().print(table)
-
-
-def print_metrics(metrics: Mapping[str, float], *, as_json: bool = False) -> None:
-    """Show a flat summary as a table, or as JSON for machines."""
-    if as_json:
-        print(to_json(metrics), end="")
-        return
-    from rich.table import Table
-
-    table = Table()
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in metrics.items():
-        table.add_row(name, f"{value:.6g}" if isinstance(value, float) else f"{value:,}")
-    console().print(table)
-
-
-def print_artifact(path: Path | str, *, as_json: bool = False) -> None:
-    """Show a manifest after checking that the artifact is whole."""
-    artifact = open_artifact(path)
-    if as_json:
-        print(to_json(artifact.manifest), end="")
-        return
-    shown = {key: value for key, value in artifact.manifest.items() if key not in ("payload", "inputs")}
-    out = console()
-    out.print(f"{artifact.path}: {artifact.kind}, whole", highlight=False, markup=False)
-    for key, value in shown.items():
-        out.print(f"  {key}: {json.dumps(value, ensure_ascii=False)}", highlight=False, markup=False, soft_wrap=True)
-    for entry in artifact.manifest["inputs"]:
-        line = f"  made from {entry['role']}: {entry['path']} ({entry['hash'][:12]})"
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
-    for name, entry in artifact.manifest["payload"].items():
-        out.print(f"  {name}: {entry['bytes']:,} bytes", highlight=False, markup=False)

@@ -21,7 +21,7 @@ from rec_core.cli import (
     run,
     use_settings_file,
 )
-from rec_core.cli import evaluate as evaluate_command
+from rec_core.commands import evaluate as evaluate_command
 from rec_core.errors import SettingsError
 from rec_core.training.config import TrainSettings
 from rec_srs.models import MODELS, ModelKind, model_kind
