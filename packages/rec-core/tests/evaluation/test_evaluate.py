@@ -252,6 +252,13 @@ def test_popularity_of_a_popular_model_is_high_and_its_coverage_low():
     assert popular.summary()["coverage@5"] < random.summary()["coverage@5"]
 
 
+def test_no_rows_at_all_give_an_empty_evaluation():
+    train, held_out, model = planted()
+    summary = evaluate(model, held_out.take(np.arange(0)), train=train).summary()
+    assert summary["users"] == 0
+    assert "ndcg@10" not in summary
+
+
 def test_skipped_users_are_in_the_summary():
     train, held_out, model = planted()
     skipped = HeldOut(held_out.histories, held_out.offsets, held_out.items, {"no_history": 3})

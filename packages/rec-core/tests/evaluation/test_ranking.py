@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rec_core.errors import DataError, UnknownUsers
-from rec_core.evaluation import n_competitors, ranks, ranks_and_top_k, recommend_dense, score_dense, seen_items, top_k
+from rec_core.evaluation import (
+    blocks,
+    n_competitors,
+    ranks,
+    ranks_and_top_k,
+    recommend_dense,
+    score_dense,
+    seen_items,
+    top_k,
+)
 from rec_core.evaluation.blocks import count_rows, pair_scores
 from rec_core.protocols import DenseScorer, Recommender, VectorScorer, as_mask
 from rec_core.testing.scorers import ListsOnly, ScoreTable, VectorTable
@@ -192,12 +201,36 @@ def test_the_budget_never_changes_an_answer(seed, budget, kind):
     assert np.array_equal(usual[2].scores, odd[2].scores)
 
 
+@pytest.mark.parametrize("dim", [1, 30, 64, 700])
+def test_the_number_of_threads_never_changes_an_answer(dim, monkeypatch):
+    rng = np.random.default_rng(dim)
+    held_out = random_held_out(rng, 301, 2_111, most_targets=2)
+    vectors = random_vectors(rng, 301, 2_111, dim, "twins")
+    answers = []
+    for threads in (1, 4):
+        monkeypatch.setattr(blocks, "usable_threads", lambda n=threads: n)
+        answers.append(ranks_and_top_k(vectors, held_out, 9, budget=2**23))
+    (better, tied, lists), (better_too, tied_too, lists_too) = answers
+    assert np.array_equal((better, tied), (better_too, tied_too))
+    assert np.array_equal(lists.items, lists_too.items)
+    assert np.array_equal(lists.scores, lists_too.scores)
+    expected = top_k(ScoreTable(vectors.defined_scores()), held_out.histories, 9, exclude=seen_items(held_out))
+    assert np.array_equal(lists.items, expected.items)
+
+
+def test_openmp_settings_limit_the_threads(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert blocks.usable_threads() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert 1 <= blocks.usable_threads() <= 4
+
+
 @pytest.mark.parametrize("kind", ["random", "constant", "zero"])
 def test_scratch_memory_stays_within_the_budget_even_when_everything_ties(kind):
     rng = np.random.default_rng(1)
-    budget = 2**23
-    held_out = random_held_out(rng, 140, 50_000)
-    vectors = random_vectors(rng, 140, 50_000, 4, kind)
+    budget = 2**22
+    held_out = random_held_out(rng, 70, 30_000)
+    vectors = random_vectors(rng, 70, 30_000, 4, kind)
     dense = ScoreTable(vectors.users @ vectors.items.T)
     for scorer in (vectors, dense):
         tracemalloc.start()

@@ -13,9 +13,13 @@ the same numbers for every budget, tile and thread count, and items with equal v
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from math import isqrt
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -29,9 +33,11 @@ DEFAULT_BUDGET = 64 * MIB
 """Scratch memory in bytes that ranking may use above its inputs and its answer."""
 
 Scorer = DenseScorer | VectorScorer
+Answer = TypeVar("Answer")
 
 _UNIT = 2.0**-24  # rounding unit of float32
 _SMALLEST_NORMAL = 1.2e-38  # what may be lost per product where tiny numbers are flushed to zero
+_PIECE = 2**18  # multiplications below which OpenBLAS starts no threads
 _LONGEST_LANE = 255 * 8  # bytes that eight one-byte counters can count without overflow
 
 
@@ -92,21 +98,53 @@ class _VectorBlock:
     users: Float32  # [R, D]
     items: Float32  # [N, D]
     slack: Float32  # [R]
-    tile: Float32  # [R * T], overwritten by every tile
-    width: int
+    width: int  # T
 
     @property
     def shape(self) -> tuple[int, int]:
         return len(self.users), len(self.items)
 
     def tiles(self) -> Iterator[tuple[int, Float32]]:
+        memory = np.empty(len(self.users) * self.width, np.float32)
+        users_RD = np.asfortranarray(self.users)  # small products are twice as fast from this side
         for start in range(0, len(self.items), self.width):
-            tile_TD = self.items[start : start + self.width]
-            scores_RT = self.tile[: len(self.users) * len(tile_TD)].reshape(len(self.users), len(tile_TD))
-            yield start, np.matmul(self.users, tile_TD.T, out=scores_RT)
+            items_TD = self.items[start : start + self.width]
+            scores_RT = memory[: len(self.users) * len(items_TD)].reshape(len(self.users), len(items_TD))
+            _multiply(users_RD, items_TD, scores_RT)
+            yield start, scores_RT
 
     def exact(self, rows: Int64, items: Int64) -> Float32:
         return pair_scores(self.users, self.items, rows, items)
+
+
+def _multiply(users_RD: Float32, items_TD: Float32, out_RT: Float32) -> None:
+    """``out = users @ items.T`` in pieces so small that OpenBLAS computes each on the calling thread.
+
+    Its own threads gain little on a tile of this size, and on a busy machine they wait for each other many times
+    longer than the product takes; here threads work on different rows instead.
+    """
+    dim = users_RD.shape[1]
+    for rows, height in _pieces(len(users_RD), _side(dim)):
+        for columns, width in _pieces(len(items_TD), max(16, _PIECE // (height * max(1, dim)))):
+            n, m = (rows.stop - rows.start) // height, (columns.stop - columns.start) // width
+            users = users_RD[rows].reshape(n, 1, height, dim)
+            items = items_TD[columns].reshape(1, m, width, dim).swapaxes(2, 3)
+            pieces = out_RT[rows, columns].reshape(n, height, m, width).swapaxes(1, 2)
+            np.matmul(users, items, out=pieces)
+
+
+def _pieces(n: int, size: int) -> Iterator[tuple[slice, int]]:
+    """A range of n cut into a whole number of pieces of ``size``, and the rest as one smaller piece."""
+    size = min(size, n)
+    whole = n // size * size
+    yield slice(0, whole), size
+    if whole < n:
+        yield slice(whole, n), n - whole
+
+
+def _side(dim: int) -> int:
+    """Rows and columns of a square piece, a multiple of 16."""
+    return max(16, isqrt(_PIECE // max(1, dim)) // 16 * 16)
 
 
 def pair_scores(users: Float32, items: Float32, user_rows: Int64, item_rows: Int64) -> Float32:
@@ -114,35 +152,69 @@ def pair_scores(users: Float32, items: Float32, user_rows: Int64, item_rows: Int
 
     ``users`` [n, D], ``items`` [N, D], pairs int64 [P]; works in chunks of a few MiB.
     """
-    users_RD = users.astype(np.float64)
     scores = np.empty(len(user_rows), np.float32)
     chunk = max(1, 2**18 // max(1, users.shape[1]))
     for start in range(0, len(scores), chunk):
         part = slice(start, start + chunk)
-        products_PD: Float64 = users_RD[user_rows[part]]
+        products_PD: Float64 = users[user_rows[part]].astype(np.float64)
         products_PD *= items[item_rows[part]]
         scores[part] = products_PD.sum(axis=1)
     return scores
 
 
-def score_blocks(
-    scorer: Scorer, histories: Histories, budget: int, most_rows: int | None = None
-) -> Iterator[tuple[slice, ScoreBlock]]:
-    """The requests in row blocks that fit the budget: (slice of rows, their scores).
+def for_each_block(
+    scorer: Scorer,
+    histories: Histories,
+    budget: int,
+    work: Callable[[slice, ScoreBlock, int], Answer],
+    *,
+    list_length: int = 0,
+) -> Iterator[tuple[slice, Answer]]:
+    """Work through the requests in row blocks that fit the budget: (slice of rows, what ``work`` made of them).
+
+    ``work(rows, block, cells)`` may have ``cells`` cells in hand at once. For a vector scorer several blocks are worked
+    on at the same time, in threads that share the budget; the model itself is only called from the calling thread.
+    ``list_length``: so many items are kept per row.
 
     Raises :class:`UnknownUsers` for a row with user -1 when the scorer knows only its training users, and
     :class:`DataError` naming the user when a score (or a user vector) is NaN.
     """
     check_known(scorer, histories)
-    blocks = _vector_blocks if isinstance(scorer, VectorScorer) else _dense_blocks
-    return blocks(scorer, histories, budget, most_rows or len(histories))  # type: ignore[arg-type]
+    threads = usable_threads() if isinstance(scorer, VectorScorer) else 1
+    cells = cells_in(budget // threads)
+    most_rows = max(1, cells // (8 * max(1, list_length)))
+    if isinstance(scorer, VectorScorer):
+        blocks = _vector_blocks(scorer, histories, cells, most_rows)
+    else:
+        fit = budget // (20 * max(1, scorer.n_items))  # rows of scores in a fifth of the budget; cells need the rest
+        blocks = _dense_blocks(scorer, histories, cells, min(most_rows, fit))
+    if threads == 1:
+        for rows, block in blocks:
+            yield rows, work(rows, block, cells)
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="ranking") as pool:
+        under_way: deque[tuple[slice, Future[Answer]]] = deque()
+        for rows, block in blocks:
+            under_way.append((rows, pool.submit(work, rows, block, cells)))
+            if len(under_way) >= threads:
+                done, answer = under_way.popleft()
+                yield done, answer.result()
+        for done, answer in under_way:
+            yield done, answer.result()
+
+
+def usable_threads() -> int:
+    """Processors this process may use, at most 4; OMP_NUM_THREADS lowers it, as it does for other libraries."""
+    free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(4, free, int(asked) if asked.isdecimal() else 4))
 
 
 def _dense_blocks(
-    scorer: DenseScorer, histories: Histories, budget: int, most_rows: int
+    scorer: DenseScorer, histories: Histories, cells: int, most_rows: int
 ) -> Iterator[tuple[slice, ScoreBlock]]:
-    n_items, cells = scorer.n_items, cells_in(budget)
-    height = max(1, min(budget // (16 * max(1, n_items)), 256, most_rows))  # a quarter for scores; cells take the rest
+    n_items = scorer.n_items
+    height = max(1, min(256, most_rows))
     for start in range(0, len(histories), height):
         rows = slice(start, min(start + height, len(histories)))
         block = histories.block(rows.start, rows.stop)
@@ -158,14 +230,14 @@ def _dense_blocks(
 
 
 def _vector_blocks(
-    scorer: VectorScorer, histories: Histories, budget: int, most_rows: int
+    scorer: VectorScorer, histories: Histories, cells: int, most_rows: int
 ) -> Iterator[tuple[slice, ScoreBlock]]:
     items = scorer.item_vectors()
     longest = _longest(items)
-    cells = cells_in(budget)
-    height = max(1, min(cells // _LONGEST_LANE, 512, most_rows, max(1, len(histories))))
-    width = max(1, min(cells // height, _LONGEST_LANE))
-    tile = np.empty(height * width, np.float32)
+    side = _side(items.shape[1])
+    width = max(side, _LONGEST_LANE // side * side) if cells >= side * side else 8
+    height = max(1, min(cells // width, 512))
+    height = min(height // side * side or height, most_rows)
     for start in range(0, len(histories), height):
         rows = slice(start, min(start + height, len(histories)))
         block = histories.block(rows.start, rows.stop)
@@ -174,7 +246,7 @@ def _vector_blocks(
         lengths = np.sqrt(np.einsum("rd,rd->r", users, users, dtype=np.float64))
         _refuse_nan(~np.isfinite(lengths), block, start, "the vector")
         _refuse_nan(lengths * longest > 1e37, block, start, "the vector", "so long that its scores overflow float32")
-        yield rows, _VectorBlock(users, items, _slack(lengths * longest, items.shape[1]), tile, width)
+        yield rows, _VectorBlock(users, items, _slack(lengths * longest, items.shape[1]), width)
 
 
 def _slack(product_of_lengths: Float64, dim: int) -> Float32:

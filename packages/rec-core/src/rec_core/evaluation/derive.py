@@ -14,10 +14,10 @@ from __future__ import annotations
 import numpy as np
 
 from rec_core.errors import DataError
-from rec_core.evaluation.blocks import DEFAULT_BUDGET, Scorer, score_blocks
+from rec_core.evaluation.blocks import DEFAULT_BUDGET, ScoreBlock, Scorer, for_each_block
 from rec_core.evaluation.ranking import top_k
 from rec_core.types import Candidates, Histories, Rankings, Scores
-from rec_core.types.ids import Bool, check_ids
+from rec_core.types.ids import Bool, Float32, check_ids
 
 
 def recommend_dense(
@@ -43,11 +43,13 @@ def score_dense(
     """
     if len(candidates) != len(histories):
         raise DataError(f"{len(candidates)} rows of candidates for {len(histories)} histories")
-    values = np.empty(len(candidates.items), np.float32)
-    for rows, block in score_blocks(scorer, histories, budget):
+
+    def scores_of(rows: slice, block: ScoreBlock, _: int) -> Float32:
         part = candidates.block(rows.start, rows.stop)
         check_ids(part.items, block.shape[1], "candidates: item id")
-        at = slice(int(candidates.offsets[rows.start]), int(candidates.offsets[rows.stop]))
-        pair_rows = np.repeat(np.arange(len(part)), part.lengths)
-        values[at] = block.exact(pair_rows, part.items.astype(np.int64))
+        return block.exact(np.repeat(np.arange(len(part)), part.lengths), part.items.astype(np.int64))
+
+    values = np.empty(len(candidates.items), np.float32)
+    for rows, scores in for_each_block(scorer, histories, budget, scores_of):
+        values[candidates.offsets[rows.start] : candidates.offsets[rows.stop]] = scores
     return Scores(candidates.offsets, candidates.items, values)

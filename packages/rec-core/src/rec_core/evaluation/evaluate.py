@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import numpy as np
 
@@ -151,18 +150,18 @@ def evaluate(
     per_user = {f"{name}@{k}{suffix}": m.AT_K[name](placed.at, k) for name in wanted for k in ks}
     overall: dict[str, float] = dict(placed.notes)
     in_group: dict[str, Float64] = {}
-    if placed.auc is not None and "auc" in metrics:
-        per_user[f"auc{suffix}"] = _mean_by_row(placed.auc, target_rows, len(held_out))
-    if isinstance(placed.at, m.Hits):
+    auc = placed.auc if "auc" in metrics else None
+    if auc is not None:
+        per_user[f"auc{suffix}"] = _mean_by_row(auc, target_rows, len(held_out))
+    if not held_out.single and placed.lists is not None and isinstance(placed.at, m.Hits):
         for group, items in of_items.items():
-            cut = _cut_targets(held_out, target_rows, items)
-            hits = m.Hits.of(cast(Rankings, placed.lists), cut)
+            inside = items[held_out.items]
+            hits = m.Hits.of(placed.lists, _cut_targets(held_out, target_rows, inside))
             in_group |= {f"{name}@{k}{suffix}/{group}": m.AT_K[name](hits, k) for name in wanted for k in ks}
-            if placed.auc is not None and "auc" in metrics:
-                inside = items[held_out.items]
-                of_group = _mean_by_row(placed.auc[inside], target_rows[inside], len(held_out))
+            if auc is not None:
+                of_group = _mean_by_row(auc[inside], target_rows[inside], len(held_out))
                 in_group[f"auc{suffix}/{group}"] = of_group
-        if "hr" in metrics and not held_out.single:
+        if "hr" in metrics:
             overall |= {f"hit_ratio_micro@{k}{suffix}": m.hit_ratio_micro(placed.at, k) for k in ks}
     if placed.lists is not None and candidates is None:
         if "popularity" in metrics:
@@ -383,8 +382,7 @@ def _any_target(held_out: HeldOut, target_rows: Int64, items: Bool) -> Bool:
     return np.bincount(target_rows[items[held_out.items]], minlength=len(held_out)) > 0
 
 
-def _cut_targets(held_out: HeldOut, target_rows: Int64, items: Bool) -> Candidates:
-    inside = items[held_out.items]
+def _cut_targets(held_out: HeldOut, target_rows: Int64, inside: Bool) -> Candidates:
     lengths = np.bincount(target_rows[inside], minlength=len(held_out))
     return Candidates(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), held_out.items[inside])
 

@@ -16,10 +16,9 @@ from rec_core.evaluation.blocks import (
     Hidden,
     ScoreBlock,
     Scorer,
-    cells_in,
     check_known,
     count_rows,
-    score_blocks,
+    for_each_block,
 )
 from rec_core.protocols import DenseScorer, Recommender, VectorScorer
 from rec_core.types import Candidates, HeldOut, Histories, Rankings
@@ -52,11 +51,15 @@ def top_k(
     if not isinstance(recommender, VectorScorer | DenseScorer):
         check_known(recommender, histories)
         return recommender.recommend(histories, k, exclude=exclude, among=among)
-    items, scores = _empty_lists(len(histories), k)
-    for rows, block in score_blocks(recommender, histories, budget, _most_rows(k, budget)):
+
+    def lists_of(rows: slice, block: ScoreBlock, cells: int) -> tuple[Int64, Float32]:
         _check_among(among, block.shape[1])
         hidden = None if exclude is None else Hidden.of(exclude.block(rows.start, rows.stop))
-        items[rows], scores[rows] = _best_in(block, k, hidden, among, cells_in(budget))
+        return _best_in(block, k, hidden, among, cells)
+
+    items, scores = _empty_lists(len(histories), k)
+    for rows, lists in for_each_block(recommender, histories, budget, lists_of, list_length=k):
+        items[rows], scores[rows] = lists
     return Rankings(histories.users, items, scores)
 
 
@@ -74,10 +77,14 @@ def ranks(
     Nothing of size users × items is made: a vector scorer is worked through in tiles, a dense one in row blocks, both
     within ``budget`` bytes of scratch memory. Raises :class:`UnknownUsers`, and :class:`DataError` for a NaN score.
     """
+
+    def ranks_of(rows: slice, block: ScoreBlock, _: int) -> tuple[Int64, Int64]:
+        return _ranks_in(block, _part(held_out, rows, block), exclude_seen)
+
     better, tied = np.zeros((2, len(held_out.items)), np.int64)
-    for rows, block in score_blocks(scorer, held_out.histories, budget):
-        part, at = _part(held_out, rows, block)
-        better[at], tied[at] = _ranks_in(block, part, exclude_seen)
+    for rows, found in for_each_block(scorer, held_out.histories, budget, ranks_of):
+        at = _targets_of(held_out, rows)
+        better[at], tied[at] = found
     return better, tied
 
 
@@ -86,13 +93,18 @@ def ranks_and_top_k(
 ) -> tuple[Int64, Int64, Rankings]:
     """:func:`ranks`, and :func:`top_k` without :func:`seen_items`, while the model answers every request once."""
     _check_k(k)
+
+    def both_of(rows: slice, block: ScoreBlock, cells: int) -> tuple[Int64, Float32, Int64, Int64]:
+        part = _part(held_out, rows, block)
+        hidden = Hidden.of(seen_items(part)) if exclude_seen else None
+        lists = _best_in(block, k, hidden, None, cells)
+        return *lists, *_ranks_in(block, part, exclude_seen)  # last: it also hides the targets
+
     better, tied = np.zeros((2, len(held_out.items)), np.int64)
     items, scores = _empty_lists(len(held_out), k)
-    for rows, block in score_blocks(scorer, held_out.histories, budget, _most_rows(k, budget)):
-        part, at = _part(held_out, rows, block)
-        hidden = Hidden.of(seen_items(part)) if exclude_seen else None
-        items[rows], scores[rows] = _best_in(block, k, hidden, None, cells_in(budget))
-        better[at], tied[at] = _ranks_in(block, part, exclude_seen)  # last: it also hides the targets
+    for rows, found in for_each_block(scorer, held_out.histories, budget, both_of, list_length=k):
+        at = _targets_of(held_out, rows)
+        items[rows], scores[rows], better[at], tied[at] = found
     return better, tied, Rankings(held_out.histories.users, items, scores)
 
 
@@ -244,20 +256,18 @@ def _empty_lists(n_rows: int, k: int) -> tuple[Int64, Float32]:
     return np.full((n_rows, k), -1, np.int64), np.full((n_rows, k), -np.inf, np.float32)
 
 
-def _most_rows(k: int, budget: int) -> int:
-    """Rows of a block whose lists (and the candidates for them) fit the budget too."""
-    return max(1, cells_in(budget) // (8 * max(1, k)))
-
-
-def _part(held_out: HeldOut, rows: slice, block: ScoreBlock) -> tuple[HeldOut, slice]:
-    """The rows of one block and where their targets lie among all targets."""
+def _part(held_out: HeldOut, rows: slice, block: ScoreBlock) -> HeldOut:
     part = held_out.take(np.arange(rows.start, rows.stop))
     if len(part.items) and part.items.max() >= block.shape[1]:
         raise DataError(
             f"target item {part.items.max()} is outside the {block.shape[1]} items that the model ranks; "
             f"cold items are evaluated with a model that scores them"
         )
-    return part, slice(int(held_out.offsets[rows.start]), int(held_out.offsets[rows.stop]))
+    return part
+
+
+def _targets_of(held_out: HeldOut, rows: slice) -> slice:
+    return slice(int(held_out.offsets[rows.start]), int(held_out.offsets[rows.stop]))
 
 
 def _check_k(k: int) -> None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from rec_core.evaluation import recommend_dense, score_dense
 from rec_core.types import Candidates, Histories, Rankings, Scores
-from rec_core.types.ids import Bool, Float32, Float64
+from rec_core.types.ids import Bool, Float32
 
 
 class ScoreTable:
@@ -52,8 +52,9 @@ class VectorTable:
 
     def defined_scores(self) -> Float32:
         """float32 [n_users, n_items]: every score as the protocol defines it, pair by pair."""
-        whole: Float64 = (self.users.astype(np.float64)[:, None, :] * self.items[None]).sum(axis=2)
-        return whole.astype(np.float32)
+        items = self.items.astype(np.float64)
+        rows = [(user.astype(np.float64) * items).sum(axis=1) for user in self.users]
+        return np.array(rows, np.float32).reshape(len(self.users), len(items))
 
 
 class ListsOnly:
