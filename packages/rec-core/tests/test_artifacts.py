@@ -412,9 +412,22 @@ def test_overwriting_an_unfinished_run_starts_anew(target):
     assert beside(target) == ["x"]
 
 
-def test_another_method_that_overwrites_takes_the_unfinished_run_away_too(target):
+def test_an_unfinished_run_with_nothing_in_it_does_not_stay(target):
     with interrupted(target):
         pass
+    assert beside(target) == []
+
+
+def test_a_full_disk_that_was_explained_further_in_is_explained_once(target):
+    said = "no space left to write checkpoints/3 (os error 28)"
+    with pytest.raises(ArtifactError) as error, create(target, "run", resumable=True):
+        raise ArtifactError(said)
+    assert str(error.value) == said
+
+
+def test_another_method_that_overwrites_takes_the_unfinished_run_away_too(target):
+    with interrupted(target) as out:
+        (out.directory / "log.jsonl").write_text("old")
     write(target, overwrite=True, first=5)
     assert version(target) == 5
     assert beside(target) == ["x"]
@@ -422,8 +435,8 @@ def test_another_method_that_overwrites_takes_the_unfinished_run_away_too(target
 
 def test_an_interrupted_overwrite_can_be_resumed_and_the_old_run_stays_until_then(target):
     write(target, first=1)
-    with interrupted(target, overwrite=True):
-        pass
+    with interrupted(target, overwrite=True) as out:
+        (out.directory / "log.jsonl").write_text("old")
     assert version(target) == 1
     assert beside(target) == ["x", "x.partial"]
     with create(target, "run", resumable=True, resume=True) as out:

@@ -167,3 +167,98 @@ def test_help_and_version_need_no_torch() -> None:
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "--max-length" in shown.stdout
     assert "--learning-rate" in shown.stdout
+
+
+def test_a_settings_file_may_name_the_model(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.toml").write_text('model = "ease"\nl2 = 7\n')
+    answers(capsys, "train", prepared, tmp_path / "ease", "--config", tmp_path / "run.toml")
+    manifest = json.loads((tmp_path / "ease" / "manifest.json").read_text())
+    assert (manifest["recommender"], manifest["settings"]["model"]["l2"]) == ("ease", 7)
+    (tmp_path / "run.toml").write_text('model = "ease"\n')
+    answers(capsys, "train", prepared, tmp_path / "popular", "--config", tmp_path / "run.toml", "--model", "popular")
+    assert json.loads((tmp_path / "popular" / "manifest.json").read_text())["recommender"] == "popular"
+    (tmp_path / "run.toml").write_text('model = "eas"\n')
+    assert "did you mean 'ease'" in fails(capsys, "train", prepared, tmp_path / "x", "--config", tmp_path / "run.toml")
+
+
+def test_asking_for_more_items_than_there_are_asks_the_model_for_all_of_them(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rec_srs import EASE
+
+    asked: list[int] = []
+    recommend = EASE.recommend
+
+    def spy(self: EASE, histories: object, k: int, **options: object) -> object:
+        asked.append(k)
+        return recommend(self, histories, min(k, 40), **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(EASE, "recommend", spy)
+    answer = json.loads(answers(capsys, "recommend", run, "--history", "i1", "--k", 10**9, "--json"))
+    assert asked == [40]
+    assert len(answer["recommendations"]) == 39
+
+
+def test_a_run_is_not_resumed_with_another_model_setting(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("train", prepared, tmp_path / "run", "--dim", 4, "--max-length", 5, "--epochs", 2)
+
+    def broken(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rec_core.artifacts.Writer.torch_tensors", broken)  # trained, with checkpoints, not written
+        with pytest.raises(SystemExit):
+            main([str(word) for word in words])
+    message = fails(capsys, *words, "--resume", "--dropout", 0.4)
+    assert "another dropout (then 0.2, now 0.4)" in message
+    answers(capsys, *words, "--resume")
+
+
+def test_a_mistake_found_before_the_first_step_leaves_no_unfinished_run(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "did you mean 'ndcg'" in fails(capsys, "train", prepared, tmp_path / "x", "--metric", "ndgc@10")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_can_be_read_by_others_like_every_other_file(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(capsys, "train", prepared, tmp_path / "run", "--dim", 4, "--max-length", 5, "--epochs", 1)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "run").iterdir() if file.is_file()}
+    assert modes["weights.safetensors"] == modes["manifest.json"] == 0o644
+
+
+def test_an_evaluation_that_was_changed_is_not_compared(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pyarrow.parquet as pq
+
+    from rec_core.commands import main as rec_core
+    from rec_core.runs import evaluate_run
+
+    for name in ("popular", "ease"):
+        train_run(prepared, tmp_path / name, model=name)
+        evaluate_run(tmp_path / name)
+    file = tmp_path / "ease" / "per_user.parquet"
+    table = pq.read_table(file)
+    better = [value * 1.1 for value in table["value"].to_pylist()]
+    pq.write_table(table.set_column(2, "value", [better]), file)
+    with pytest.raises(SystemExit) as stopped:
+        rec_core(["compare", str(tmp_path / "popular"), str(tmp_path / "ease")])
+    assert stopped.value.code == 2
+    assert "per_user.parquet was changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("--draws", "0"), ("--seed", "-1")])
+def test_draws_and_seed_out_of_range_are_one_message(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rec_core.commands import main as rec_core
+
+    with pytest.raises(SystemExit) as stopped:
+        rec_core(["compare", "a", "b", *words])
+    assert stopped.value.code == 2
+    assert "draws must be at least 1 and a seed at least 0" in capsys.readouterr().err

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from rec_core.errors import ArtifactError
+from rec_core.errors import ArtifactError, RecError
 
 if TYPE_CHECKING:
     import torch
@@ -102,6 +102,8 @@ def file_hash(path: Path) -> str:
 
 def _disk_is_full(error: Exception) -> bool:
     """Whether an error says so, by its number or, from NumPy and safetensors, in its words alone."""
+    if isinstance(error, RecError):  # explained already
+        return False
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _FULL
     return _FULL_IN_WORDS.search(str(error)) is not None
@@ -220,8 +222,9 @@ def create(
 
     The block writes through the :class:`Writer` it is given. An existing ``path`` is refused unless ``overwrite``; the
     old one then stays until the new one is whole. With ``resumable`` the directory under construction is
-    ``path + ".partial"`` and survives an error (it keeps ``checkpoints/`` and ``log.jsonl``); ``resume`` takes it up
-    again, and ``overwrite`` throws it away. Two writers of one path exclude each other. Raises :class:`ArtifactError`.
+    ``path + ".partial"`` and survives an error once something is in it (it keeps ``checkpoints/`` and ``log.jsonl``);
+    ``resume`` takes it up again, and ``overwrite`` throws it away. Two writers of one path exclude each other. Raises
+    :class:`ArtifactError`.
     """
     if resume and not resumable:
         raise ValueError("only a resumable artifact can be resumed")
@@ -264,11 +267,12 @@ def create(
                 manifest["manifest_hash"] = _manifest_hash(manifest)
                 (work / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
                 for file in [*payload, MANIFEST]:
+                    (work / file).chmod(0o644)  # safetensors makes files that nobody else can read
                     flush_to_disk(work / file)
                 flush_to_disk(work)
                 _swap(work, target)
         except BaseException:
-            if not resumable:
+            if not resumable or not any(work.glob("*")):  # nothing to take up again, only in the way
                 shutil.rmtree(work, ignore_errors=True)
             raise
 

@@ -11,6 +11,7 @@ import io
 import json
 import time
 from collections.abc import Sequence
+from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -108,6 +109,7 @@ def write_evaluation(path: Path, result: Evaluation, *, part: str, seconds: floa
         "overall": result.overall,
         "skipped": result.skipped,
         "seconds": round(seconds, 3),
+        "per_user": sha256(buffer.getvalue()).hexdigest(),
         **about,
     }
     write_atomically(path / f"per_user{_suffix(part)}.parquet", buffer.getvalue())
@@ -128,7 +130,10 @@ def read_evaluation(run: Path | str, part: Literal["valid", "test"] = "test") ->
     again = f"run: rec-core evaluate {run}" + ("" if part == "test" else f" --part {part}")
     try:
         asked = json.loads((run / f"evaluation{_suffix(part)}.json").read_text(encoding="utf-8"))
-        table = pq.read_table(run / f"per_user{_suffix(part)}.parquet", memory_map=False)
+        stored = (run / f"per_user{_suffix(part)}.parquet").read_bytes()
+        if sha256(stored).hexdigest() != asked["per_user"]:
+            raise ValueError("per_user.parquet was changed after it was written, or belongs to another evaluation")
+        table = pq.read_table(io.BytesIO(stored))
         metric = table["metric"].combine_chunks()
         values, names = table["value"].to_numpy(), metric.dictionary.to_pylist()
         vectors = {name: values[i * asked["users"] : (i + 1) * asked["users"]] for i, name in enumerate(names)}
@@ -168,6 +173,8 @@ def compare_runs(
     """Every run against the baseline, user by user, from what :func:`evaluate_run` wrote into them."""
     from rec_core.evaluation import compare
 
+    if draws < 1 or seed < 0:
+        raise SettingsError(f"draws must be at least 1 and a seed at least 0; got {draws} and {seed}")
     named = {str(run): read_evaluation(run, part) for run in (baseline, *runs)}
     if len(named) <= len(runs):
         raise SettingsError("a run was named twice; comparing it with itself says nothing")

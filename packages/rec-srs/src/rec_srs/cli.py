@@ -23,6 +23,7 @@ from rec_core.cli import (
 )
 from rec_core.commands import evaluate as evaluate_command
 from rec_core.errors import SettingsError
+from rec_core.settings import read_settings_file
 from rec_core.training.config import TrainSettings
 from rec_srs.models import MODELS, ModelKind, model_kind
 
@@ -137,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _add_train(words: Sequence[str]) -> None:
     """Offer ``train`` with the options of the model that the command line names."""
-    kind = model_kind((option_in(words, "model") if words[:1] == ["train"] else None) or "sasrec")
+    kind = model_kind(_named_model(words) if words[:1] == ["train"] else "sasrec")
     app.config = ()
     if "train" in app:  # a second command line in one process
         del app["train"]
@@ -145,3 +146,12 @@ def _add_train(words: Sequence[str]) -> None:
     if words[:1] == ["train"]:
         stages = (kind.settings, TrainSettings) if kind.gradient else (kind.settings,)
         use_settings_file(app, words, "train", *stages, also=("model",))
+
+
+def _named_model(words: Sequence[str]) -> str:
+    """What ``--model`` says on the command line, else in the settings file, else the default."""
+    named, file = option_in(words, "model"), option_in(words, "config")
+    if named is None and file is not None:
+        stages = (*(kind.settings for kind in MODELS.values()), TrainSettings)
+        named = read_settings_file(file, *stages, also=("model",)).get("model")
+    return "sasrec" if named is None else str(named)

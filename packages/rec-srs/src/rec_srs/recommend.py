@@ -55,7 +55,7 @@ def recommend(
     if k < 1:
         raise SettingsError(f"k must be at least 1; got {k}")
     exclude = None if seen else Candidates(histories.offsets, histories.items)
-    rankings = recommender.recommend(histories, k, exclude=exclude)
+    rankings = recommender.recommend(histories, min(k, recommender.n_items), exclude=exclude)
     keys, items = dataset.items.ids.keys, dataset.items
     return [
         Answer(

@@ -44,7 +44,15 @@ def train_sasrec(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         model = SASRec(IdEmbeddings(split.n_items, settings.dim), settings)
-    result = fit_sequence_model(model, split, training, run_dir=run_dir, resume=resume, progress=progress)
+    result = fit_sequence_model(
+        model,
+        split,
+        training,
+        run_dir=run_dir,
+        resume=resume,
+        progress=progress,
+        fingerprint={name: str(value) for name, value in asdict(settings).items()},
+    )
     return model, result
 
 

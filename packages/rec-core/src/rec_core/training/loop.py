@@ -96,7 +96,7 @@ class Task(Protocol):
 
     @property
     def fingerprint(self) -> Mapping[str, str]:
-        """Hashes by name of what a resumed run must find unchanged (training rows, ...)."""
+        """Hashes or values by name of what a resumed run must find unchanged (training rows, model settings, ...)."""
         ...
 
     def steps_per_epoch(self) -> int:
@@ -497,7 +497,7 @@ class _Run:
         for name in sorted(theirs.keys() | ours.keys()):
             if theirs.get(name) != ours.get(name):
                 raise SettingsError(
-                    f"the run in {self.run_dir} was started with another {name} (hash {str(theirs.get(name))[:12]}, "
+                    f"the run in {self.run_dir} was started with another {name} (then {str(theirs.get(name))[:12]}, "
                     f"now {str(ours.get(name))[:12]}); start a run of its own"
                 )
         if state["processes"] != self.accelerator.num_processes:

@@ -34,6 +34,7 @@ def fit_sequence_model(
     resume: bool = False,
     progress: Progress | None = None,
     accelerator: Accelerator | None = None,
+    fingerprint: Mapping[str, str] | None = None,
 ) -> FitResult:
     """Train ``model`` on the train rows of ``split`` and leave the best epoch's weights in it.
 
@@ -44,12 +45,13 @@ def fit_sequence_model(
     A user with fewer than two train events has nothing to predict and is no training row; ``counts`` of the result
     says how many there were. Rows are shuffled and drawn by ``settings.seed`` and the epoch alone. ``run_dir``,
     ``resume``, ``accelerator`` and errors are those of :func:`rec_core.training.fit`; the model's initial weights are
-    the caller's, who seeds torch before building it. :class:`DataError` when no user is a training row, or when the
-    model's item table is smaller than the split's universe.
+    the caller's, who seeds torch before building it. ``fingerprint`` is what else a resumed run must find unchanged, by
+    name: the model's settings, which the loop does not know. :class:`DataError` when no user is a training row, or when
+    the model's item table is smaller than the split's universe.
     """
     if not isinstance(model, nn.Module):
         raise SettingsError(f"a sequence model is a torch.nn.Module; got {type(model).__name__}")
-    task = _SequenceTask(model, split.for_training(), settings, auxiliary)
+    task = _SequenceTask(model, split.for_training(), settings, auxiliary, fingerprint or {})
     return fit(task, settings, run_dir, resume=resume, progress=progress, accelerator=accelerator)
 
 
@@ -97,9 +99,15 @@ class _SequenceTask:
     """The train rows of a split as steps, and ranking its valid rows as evaluation."""
 
     def __init__(
-        self, model: SequenceModel, split: Split, settings: TrainSettings, auxiliary: Sequence[AuxiliaryLoss]
+        self,
+        model: SequenceModel,
+        split: Split,
+        settings: TrainSettings,
+        auxiliary: Sequence[AuxiliaryLoss],
+        also: Mapping[str, str],
     ) -> None:
         _check_metric(settings.metric)
+        self.also = also
         self.model, self.split, self.settings = model, split, settings
         self.module = _WithAuxiliary(model, auxiliary)
         self.train = split.train
@@ -121,9 +129,9 @@ class _SequenceTask:
 
     @cached_property
     def fingerprint(self) -> Mapping[str, str]:
-        """Hashes of the rows trained and validated on."""
+        """Hashes of the rows trained and validated on, and what the caller added."""
         hashes = self.split.hashes()
-        return {f"{part} part": hashes[part] for part in ("train", "valid")}
+        return {**self.also, **{f"{part} part": hashes[part] for part in ("train", "valid")}}
 
     def steps_per_epoch(self) -> int:
         """The last step of an epoch may be smaller."""
