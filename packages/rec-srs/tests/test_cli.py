@@ -124,6 +124,21 @@ def test_values_outside_their_range_are_one_message(
     )
 
 
+def test_a_table_that_does_not_fit_into_memory_names_the_options_to_lower(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = fails(capsys, "train", prepared, tmp_path / "x", "--max-length", 10**15)
+    assert "lower --dim or --max-length" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_closed_form_has_nothing_to_resume(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = fails(capsys, "train", prepared, tmp_path / "x", "--model", "ease", "--resume")
+    assert "there is nothing to --resume" in message
+
+
 def ensure_run(prepared: Path, tmp_path: Path) -> Path:
     train_run(prepared, tmp_path / "popular", model="popular")
     return tmp_path / "popular"

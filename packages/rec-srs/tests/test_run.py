@@ -125,6 +125,13 @@ def test_a_run_on_a_data_set_that_changed_since_is_refused(prepared: Path, tmp_p
         evaluate_run(tmp_path / "run", data=tmp_path / "other")
 
 
+@pytest.mark.parametrize("model", [fit_popular, fit_item_knn, fit_ease])
+def test_a_history_item_outside_the_catalogue_is_named(model: object, prepared: Path) -> None:
+    fitted = model(read_dataset(prepared).split.train)  # type: ignore[operator]
+    with pytest.raises(DataError, match=r"item id 40 at position 1 is outside 0\.\.39"):
+        fitted.recommend(Histories.of([[3, 40]]), 2)
+
+
 def test_an_unknown_model_is_answered_with_the_nearest_one(prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="did you mean 'sasrec'"):
         train_run(prepared, tmp_path / "run", model="sasrek")

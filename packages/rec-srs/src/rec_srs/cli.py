@@ -71,8 +71,11 @@ def train_command(kind: ModelKind) -> Any:
                 progress=progress,
             )
         about = artifact.manifest["training"]
-        best = f", best {about['best']}" if about.get("best") else ""
-        print(f"{artifact.path}: {kind.name} trained in {about['seconds']:.1f} s{best}")
+        best = about.get("best")
+        found = (
+            f", best validation {training.metric} {best[training.metric]:.4f} at epoch {best['epoch']}" if best else ""
+        )
+        print(f"{artifact.path}: {kind.name} trained in {about['seconds']:.1f} s{found}")
 
     assert train.__doc__ is not None
     train.__doc__ = train.__doc__.format(models=", ".join(MODELS))

@@ -11,12 +11,16 @@ from scipy import sparse
 from rec_core.errors import DataError
 from rec_core.evaluation import recommend_dense, score_dense
 from rec_core.types import Candidates, Histories, Interactions, Rankings, Scores
-from rec_core.types.ids import Bool, Float32
+from rec_core.types.ids import Bool, Float32, check_ids
 from rec_srs.config import ItemKNNSettings
 
 
 def binary_matrix(histories: Histories, n_items: int) -> sparse.csr_array:
-    """float32 CSR [rows, n_items] with a 1 where a row holds an item, however often."""
+    """float32 CSR [rows, n_items] with a 1 where a row holds an item, however often.
+
+    Raises :class:`DataError` for an item outside the universe.
+    """
+    check_ids(histories.items, n_items, "histories: item id")
     rows = np.repeat(np.arange(len(histories)), histories.lengths)
     ones = np.ones(len(histories.items), np.float32)
     matrix = sparse.csr_array((ones, (rows, histories.items)), shape=(len(histories), n_items))

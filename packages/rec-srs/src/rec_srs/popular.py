@@ -9,7 +9,7 @@ import numpy as np
 
 from rec_core.evaluation import recommend_dense, score_dense
 from rec_core.types import Candidates, Histories, Interactions, Rankings, Scores
-from rec_core.types.ids import Bool, Float32
+from rec_core.types.ids import Bool, Float32, check_ids
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +31,7 @@ class Popular:
 
     def score_all(self, histories: Histories) -> Float32:
         """float32 [rows, n_items]: the counts, once per row."""
+        check_ids(histories.items, self.n_items, "histories: item id")
         return np.tile(self.counts, (len(histories), 1))
 
     def recommend(

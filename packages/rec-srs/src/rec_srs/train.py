@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rec_core.artifacts import Artifact, Writer, check_output, create, open_artifact
 from rec_core.dataset import read_dataset
+from rec_core.errors import SettingsError
 from rec_core.protocols import Recommender
 from rec_core.types import Split
 from rec_srs.models import model_kind
@@ -43,7 +44,13 @@ def train_sasrec(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
-        model = SASRec(IdEmbeddings(split.n_items, settings.dim), settings)
+        try:
+            model = SASRec(IdEmbeddings(split.n_items, settings.dim), settings)
+        except RuntimeError as error:  # torch's word for a table that does not fit into memory
+            raise SettingsError(
+                f"no memory for {split.n_items:,} item vectors and {settings.max_length:,} positions of "
+                f"{settings.dim:,} numbers each; lower --dim or --max-length"
+            ) from error
     result = fit_sequence_model(
         model,
         split,
@@ -73,12 +80,14 @@ def train_run(
     ``output + ".partial"`` with its log and checkpoints. Raises ``RecError`` for a user's mistakes.
     """
     kind = model_kind(model)
+    if resume and not kind.gradient:
+        raise SettingsError(f"{model} is fitted in one go: there is nothing to --resume, run it again")
     settings = kind.settings() if settings is None else settings
     if kind.gradient and training is None:
         from rec_core.training import TrainSettings
 
         training = TrainSettings()
-    check_output(output, overwrite=overwrite, resume=resume and kind.gradient)
+    check_output(output, overwrite=overwrite, resume=resume)
     dataset = open_artifact(data, "dataset")
     split = read_dataset(dataset).split.for_training()
     recorded = {"model": asdict(settings), **({"training": asdict(training)} if kind.gradient and training else {})}
@@ -90,7 +99,7 @@ def train_run(
         inputs=[dataset.as_input("dataset")],
         overwrite=overwrite,
         resumable=kind.gradient,
-        resume=resume and kind.gradient,
+        resume=resume,
     ) as out:
         out.describe(recommender=model, n_items=split.n_items)
         started = time.perf_counter()
