@@ -1,9 +1,9 @@
 """SASRec (Kang & McAuley 2018, arXiv 1808.09781) with full softmax at every position.
 
 The blocks are the original code's: queries are normalised, keys and values are not, and the residual starts from the
-normalised query; the attention's output projection is an addition, as PyTorch's multi-head attention has it. The loss is
-what Klenitskiy & Vasilev (arXiv 2309.07602) found to matter most: softmax cross-entropy over the whole catalogue instead
-of one sampled negative.
+normalised query; the attention's output projection is an addition, as PyTorch's multi-head attention has it. The loss
+is what Klenitskiy & Vasilev (arXiv 2309.07602) found to matter most: softmax cross-entropy over the whole catalogue
+instead of one sampled negative.
 """
 
 # B rows, L positions, D width, H heads, N targets
