@@ -50,10 +50,11 @@ class Contender:
 def contenders(quick: bool) -> list[Contender]:
     """Each with the settings that tools/reproduce/ml_100k.py chose on validation."""
     chosen = ("--dropout", "0.3", "--weight-decay", "0.1", "--batch-size", "32")
+    neighbours = ("--neighbors", "50", "--shrink", "50", "--weighting", "idf")
     short = ("--max-length", "50", "--epochs", "12") if quick else ("--epochs", "100")
     return [
         Contender("Popular", "popular", ("--model", "popular")),
-        Contender("ItemKNN", "item-knn", ("--model", "item-knn", "--neighbors", "200", "--weighting", "idf")),
+        Contender("ItemKNN", "item-knn", ("--model", "item-knn", *neighbours)),
         Contender("EASE", "ease", ("--model", "ease", "--l2", "100")),
         Contender("SASRec", "sasrec", ("--model", "sasrec", *chosen, *short)),
     ]
@@ -62,7 +63,7 @@ def contenders(quick: bool) -> list[Contender]:
 def command(console: Console, *words: str | Path) -> None:
     """Run one of our commands as a process of its own and show it as it would be typed."""
     module, *rest = [str(word) for word in words]
-    console.print(f"[dim]$[/dim] {module.replace('_', '-')} {' '.join(rest)}", highlight=False, soft_wrap=True)
+    console.print(f"[dim]$[/dim] {module.replace('_', '-')} {escape(' '.join(rest))}", highlight=False, soft_wrap=True)
     done = subprocess.run([sys.executable, "-m", module, *rest], check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
