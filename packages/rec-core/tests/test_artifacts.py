@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,8 +24,10 @@ from rec_core.artifacts import (
     open_artifact,
     to_json,
     write_atomically,
+    write_together,
 )
 from rec_core.errors import ArtifactError
+from rec_core.locks import lock
 
 posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals and limits")
 
@@ -515,6 +518,30 @@ def test_two_writers_of_one_path_exclude_each_other(target, options, mine):
     assert beside(target) == ["x"]
 
 
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"resume": True}])
+def test_an_output_that_is_being_written_is_told_from_an_unfinished_run(target, options):
+    with another_writer(target, "resumable") as process:
+        (target.with_name("x.partial") / "log.jsonl").write_text("one epoch")
+        for ask in (lambda: check_output(target, **options), lambda: write(target, resumable=True, **options)):
+            with pytest.raises(ArtifactError, match=r"another process is writing .*x; wait for it or choose another"):
+                ask()
+        os.kill(process.pid, signal.SIGTERM)
+        process.wait(30)
+    with pytest.raises(ArtifactError, match="an unfinished run lies at"):
+        check_output(target)
+    assert beside(target) == [".x.lock", "x.partial"]  # to look is not to touch
+
+
+def test_looking_whether_an_output_is_free_never_keeps_a_writer_out(target, monkeypatch):
+    (target.parent).mkdir()
+    looking = os.open(target.with_name(".x.lock"), os.O_RDWR | os.O_CREAT)
+    assert lock(looking)
+    monkeypatch.setattr(artifacts, "check_output", lambda *args, **options: None)
+    threading.Timer(artifacts._PROBE / 4, os.close, [looking]).start()
+    write(target, first=1)
+    assert version(target) == 1
+
+
 def test_of_many_writers_at_once_one_wins_and_the_others_are_told(target):
     target.parent.mkdir()
     command = [sys.executable, "-c", WRITE, str(target)]
@@ -595,7 +622,7 @@ with create(sys.argv[1], "thing", overwrite=True) as out:
 
 
 def test_where_a_file_system_has_no_locks_artifacts_are_written_all_the_same(target, monkeypatch):
-    monkeypatch.setattr(artifacts, "_lock", lambda fd: False)
+    monkeypatch.setattr(artifacts, "lock", lambda fd, wait=0.0: False)
     target.parent.mkdir()
     other = target.parent / ".x.abcd1234.tmp"  # perhaps of a living writer: nobody can tell
     other.mkdir()
@@ -722,6 +749,57 @@ def test_one_file_is_replaced_whole_or_stays(tmp_path, monkeypatch):
         write_atomically(file, b"new")
     assert file.read_bytes() == b"old"
     assert beside(file) == ["metrics.json"]
+
+
+TOGETHER = ("per_user.parquet", "evaluation.json", "metrics.json")
+
+
+def replace_or_fail(failing: int) -> Callable[[str, Path], None]:
+    calls, replace = [], os.replace
+
+    def one(source: str, to: Path) -> None:
+        calls.append(to)
+        if len(calls) == failing:
+            raise PermissionError(13, "Permission denied")
+        replace(source, to)
+
+    return one
+
+
+@pytest.mark.parametrize(
+    ("failing", "state"),
+    [
+        (1, "nothing there was changed"),
+        (2, r"per_user\.parquet there is new"),
+        (3, r"per_user\.parquet and evaluation\.json there are new"),
+    ],
+)
+def test_of_files_that_belong_together_the_message_says_which_are_new(tmp_path, monkeypatch, failing, state):
+    write_together(tmp_path / "run", dict.fromkeys(TOGETHER, b"old"))
+    monkeypatch.setattr(os, "replace", replace_or_fail(failing))
+    name = TOGETHER[failing - 1]
+    with pytest.raises(ArtifactError, match=rf"^cannot write .*run/{name}: Permission denied; {state}$"):
+        write_together(tmp_path / "run", dict.fromkeys(TOGETHER, b"new"))
+    found = [(tmp_path / "run" / name).read_bytes() for name in TOGETHER]
+    assert found == [b"new"] * (failing - 1) + [b"old"] * (4 - failing)
+    assert beside(tmp_path / "run" / name) == sorted(TOGETHER)
+
+
+@pytest.mark.parametrize("full", [1, 2, 3])
+def test_a_full_disk_leaves_all_files_that_belong_together(tmp_path, monkeypatch, full):
+    write_together(tmp_path, dict.fromkeys(TOGETHER, b"old"))
+    flushed: list[int] = []
+
+    def flush(fd: int) -> None:
+        flushed.append(fd)
+        if len(flushed) == full:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", flush)
+    with pytest.raises(ArtifactError, match=r"no space left to write .*; nothing there was changed\. Free"):
+        write_together(tmp_path, dict.fromkeys(TOGETHER, b"new"))
+    assert [(tmp_path / name).read_bytes() for name in TOGETHER] == [b"old"] * 3
+    assert beside(tmp_path / "any") == sorted(TOGETHER)
 
 
 def test_json_keeps_every_digit_and_every_letter():

@@ -1,5 +1,6 @@
 """Assets come from the first source that answers, whole and verified, or not at all."""
 
+import errno
 import io
 import logging
 import os
@@ -119,6 +120,14 @@ def test_the_first_source_that_answers_gives_exactly_the_promised_files(site, ca
     assert fetched.path == cache / "assets/films/good"
     assert content_of(fetched.path) == CONTENT
     assert site.asked == ["/good.zip"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks are made otherwise there")
+def test_where_a_file_system_has_no_locks_an_asset_is_fetched_all_the_same(site, monkeypatch):
+    import fcntl
+
+    monkeypatch.setattr(fcntl, "flock", lambda fd, how: (_ for _ in ()).throw(OSError(errno.ENOTSUP, "no locks")))
+    assert content_of(fetch_asset(asset(at(site, "good.zip"))).path) == CONTENT
 
 
 def test_a_cached_asset_is_not_asked_for_again_even_from_a_later_source(site):

@@ -16,9 +16,11 @@ from rec_core.artifacts import MANIFEST, create
 from rec_core.cli import Progress, SettingsFile, make_app, option_in, run, use_settings_file
 from rec_core.commands import app, main, print_comparison
 from rec_core.dataset import write_dataset
-from rec_core.errors import DataError, MissingExtra, nearest, require
-from rec_core.evaluation import Comparison
+from rec_core.errors import ArtifactError, DataError, MissingExtra, nearest, require
+from rec_core.evaluation import Comparison, evaluate
+from rec_core.runs import write_evaluation
 from rec_core.testing import planted_clusters
+from rec_core.testing.scorers import ScoreTable
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,20 @@ def test_ctrl_c_exits_with_130_and_says_so(capsys):
         raise KeyboardInterrupt
 
     assert command(wait) == 130
-    assert capsys.readouterr() == ("", "stopped; finished work is kept\n")
+    assert capsys.readouterr() == ("", "stopped\n")
+
+
+def test_ctrl_c_says_how_to_go_on_only_where_something_was_kept(capsys, tmp_path):
+    def train(written: bool) -> None:
+        with create(tmp_path / "run", "thing", resumable=True) as out:
+            if written:
+                (out.directory / "log.jsonl").write_text("one epoch")
+            raise KeyboardInterrupt
+
+    assert command(lambda: train(written=False)) == 130
+    assert capsys.readouterr().err == "stopped\n"
+    assert command(lambda: train(written=True)) == 130
+    assert capsys.readouterr().err == f"stopped; --resume goes on with {tmp_path / 'run.partial'}\n"
 
 
 def test_an_unknown_option_or_command_exits_with_2_and_names_the_nearest(capsys):
@@ -93,6 +108,19 @@ def test_missing_and_unfitting_arguments_exit_with_2_and_no_traceback(words, cap
     output = capsys.readouterr()
     assert output.out == ""
     assert "Traceback" not in output.err
+
+
+@pytest.mark.parametrize("given", ["3.5", "3.0", "-1.5"])
+def test_a_fraction_is_not_rounded_where_a_whole_number_is_wanted(given, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "500")
+    seen: list = []
+    application, first = settings_app(seen)
+    for _ in range(2):  # one process may run an app again
+        assert exits(application, "train", "--epochs", given, before=first) == 2
+        assert f'Invalid value for --epochs: unable to convert "{given}" into int' in capsys.readouterr().err
+    assert exits(app, "evaluate", "run", "--max-users", given) == 2  # int | None
+    assert exits(application, "train", "--learning-rate", "3.5", "--epochs", "3", before=first) == 0
+    assert seen == [Settings(3, 3.5)]
 
 
 @pytest.mark.parametrize("words", [["evaluate", "nowhere"], ["compare", "nowhere", "there"], ["inspect", "nowhere"]])
@@ -152,7 +180,8 @@ def test_a_settings_file_changes_defaults_and_the_command_line_wins_over_it(tmp_
     ("text", "message"),
     [
         ("epoch = 7", "unknown key 'epoch'; did you mean 'epochs'?"),
-        ('epochs = "many"', 'unable to convert "many" into int'),
+        ('epochs = "many"', "epochs is a whole number; got 'many'"),
+        ("epochs = 2.5", "epochs is a whole number; got 2.5"),
     ],
 )
 def test_a_mistake_in_a_settings_file_exits_with_2_and_names_the_file(tmp_path, text, message, capsys, monkeypatch):
@@ -170,6 +199,40 @@ def test_a_comparison_over_one_user_has_no_detectable_effect_and_is_still_json(c
         [Comparison("b", "a", "ndcg@10", 0.5, 0.25, 0.25, 0.25, 0.25, 1.0, 1.0, float("nan"), 1)], as_json=True
     )
     assert json.loads(capsys.readouterr().out)[0]["mde"] is None
+
+
+def test_a_comparison_reads_the_part_it_is_asked_for(capsys, tmp_path):
+    split = planted_clusters().split
+    for seed, name in enumerate("ab"):
+        scores = np.random.default_rng(seed).random((split.n_users, split.n_items))
+        result = evaluate(ScoreTable(scores), split.held_out("valid"), train=split.train)
+        write_evaluation(tmp_path / name, result, part="valid", seconds=0.0)
+    runs = [str(tmp_path / name) for name in "ab"]
+    assert exits(app, "compare", *runs) == 2
+    assert "was not evaluated on test yet" in capsys.readouterr().err
+    assert exits(app, "compare", *runs, "--part", "valid", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["users"] == split.n_users
+    assert exits(app, "compare", *runs, "--part", "train") == 2
+
+
+def test_an_evaluation_that_finds_no_space_leaves_the_earlier_one_whole(tmp_path, monkeypatch):
+    split = planted_clusters().split
+    scores = np.random.default_rng(0).random((split.n_users, split.n_items))
+    result = evaluate(ScoreTable(scores), split.held_out("test"), train=split.train)
+    write_evaluation(tmp_path, result, part="test", seconds=1.0)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    flushed: list[int] = []
+
+    def flush(fd: int) -> None:
+        flushed.append(fd)
+        if len(flushed) == 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", flush)
+    with pytest.raises(ArtifactError, match="nothing there was changed"):
+        write_evaluation(tmp_path, result, part="test", seconds=2.0)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 # inspect

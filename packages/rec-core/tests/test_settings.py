@@ -1,6 +1,9 @@
 """A settings file states what differs from the defaults, and nothing else."""
 
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -54,7 +57,9 @@ def test_an_empty_yaml_file_changes_nothing(tmp_path):
     [
         ("run.toml", "batchsize = 3", "unknown key 'batchsize'; did you mean 'batch_size'"),
         ("run.toml", "zzz = 3", "unknown key 'zzz'; there is: batch_size, dim, dropout, model, seed"),
-        ("run.toml", "[training]\nseed = 3", "unknown key 'training'"),
+        ("run.toml", "[training]\nseed = 3", "'training' is a table, but settings files are flat: write seed without"),
+        ("run.toml", "[model]\ndim = 3", "'model' is a table, but settings files are flat: write dim without"),
+        ("run.json", '{"training": {}}', "'training' is a table, but settings files are flat: write its keys without"),
         ("run.toml", 'batch_size = 3\n"batch-size" = 4', "'batch_size' stands there twice, once spelled 'batch-size'"),
         ("run.toml", "seed = \n", "line 1, column 8"),
         ("run.json", "{'seed': 3}", "line 1 column 2"),
@@ -82,3 +87,98 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b'model = "caf\xe9"')
     with pytest.raises(SettingsError, match=r"latin\.toml: 'utf-8' codec can't decode"):
         read_settings_file(tmp_path / "latin.toml", Model)
+
+
+@dataclass(frozen=True)
+class Typed:
+    epochs: int = 3
+    rate: float = 0.1
+    quick: bool = False
+    name: str | None = None
+    form: Literal["csv", "tsv"] = "csv"
+    betas: tuple[float, float] = (0.9, 0.9)
+    trackers: tuple[str, ...] = ()
+    items_file: Path | None = None
+    at_most: int | None = None
+
+
+@dataclass(frozen=True)
+class Other:
+    form: int = 1
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("epochs = 2.5", "a whole number; got 2.5"),
+        ("epochs = 2.0", "a whole number; got 2.0"),
+        ("epochs = true", "a whole number; got True"),
+        ('epochs = "2"', "a whole number; got '2'"),
+        ("at_most = 2.5", "a whole number; got 2.5"),
+        ('rate = "fast"', "a number; got 'fast'"),
+        ("rate = false", "a number; got False"),
+        ("quick = 1", "true or false; got 1"),
+        ('quick = "yes"', "true or false; got 'yes'"),
+        ("name = 3", "text; got 3"),
+        ("name = 2024-01-01", "text; got datetime.date"),
+        ('form = "xml"', "one of csv, tsv; got 'xml'"),
+        ("form = 1", "one of csv, tsv; got 1"),
+        ("betas = [0.9]", r"a list of 2, each a number; got \[0.9\]"),
+        ("betas = 0.9", "a list of 2, each a number; got 0.9"),
+        ("betas = [0.9, true]", "a list of 2, each a number; got"),
+        ("trackers = [1]", r"a list, each text; got \[1\]"),
+        ("items_file = 3", r"a path \(text\); got 3"),
+        ("model = 3", "text; got 3"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_its_file_key_and_what_is_wanted(tmp_path, text, wanted):
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(SettingsError, match=f"^settings file .*run.toml: {text.split()[0]} is {wanted}"):
+        read_settings_file(tmp_path / "run.toml", Typed, also=("model",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epochs = 2",
+        "rate = 1",
+        "rate = 0.5",
+        "quick = true",
+        'name = "a"',
+        'form = "tsv"',
+        "betas = [1, 0.5]",
+        "trackers = []",
+        'trackers = ["a", "b"]',
+        'items_file = "a/b.csv"',
+        "at_most = 3",
+    ],
+)
+def test_a_value_that_fits_its_field_comes_as_it_stands_there(tmp_path, text):
+    (tmp_path / "run.toml").write_text(text)
+    assert read_settings_file(tmp_path / "run.toml", Typed) == tomllib.loads(text)
+
+
+def test_nothing_is_a_value_where_a_field_may_be_empty(tmp_path):
+    (tmp_path / "run.json").write_text('{"name": null}')
+    assert read_settings_file(tmp_path / "run.json", Typed) == {"name": None}
+    (tmp_path / "run.json").write_text('{"epochs": null}')
+    with pytest.raises(SettingsError, match="epochs is a whole number; got None"):
+        read_settings_file(tmp_path / "run.json", Typed)
+
+
+def test_a_key_of_two_stages_may_have_the_type_of_either(tmp_path):
+    for text in ("form = 1", 'form = "csv"'):
+        (tmp_path / "run.toml").write_text(text)
+        assert read_settings_file(tmp_path / "run.toml", Typed, Other)
+    (tmp_path / "run.toml").write_text("form = 0.5")
+    with pytest.raises(SettingsError, match=r"form is one of csv, tsv or a whole number; got 0\.5"):
+        read_settings_file(tmp_path / "run.toml", Typed, Other)
+
+
+def test_a_number_that_yaml_takes_for_text_says_how_to_write_it(tmp_path):
+    pytest.importorskip("yaml")
+    (tmp_path / "run.yaml").write_text("rate: 1e-3")
+    with pytest.raises(SettingsError, match=r"rate is a number; got '1e-3'; YAML needs the dot in 1\.0e-3"):
+        read_settings_file(tmp_path / "run.yaml", Typed)
+    (tmp_path / "run.yaml").write_text("rate: 1.0e-3")
+    assert read_settings_file(tmp_path / "run.yaml", Typed) == {"rate": 0.001}

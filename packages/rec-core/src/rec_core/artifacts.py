@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rec_core.errors import ArtifactError, RecError
+from rec_core.locks import lock
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 _SIDE_FILES = ("log.jsonl", "metrics.json", "evaluation.json", "per_user.parquet")
 _OURS = ("kind", "schema", "hash", "created", "seed", "settings", "inputs", "payload", "manifest_hash")
+_PROBE = 0.2  # seconds: longer than :func:`check_output` holds a lock to see whether it is free
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_IN_WORDS = re.compile(r"\d+ requested and \d+ written|\(os error (?:27|28|112|122)\)")  # numpy; safetensors
 
@@ -109,42 +111,65 @@ def _disk_is_full(error: Exception) -> bool:
     return _FULL_IN_WORDS.search(str(error)) is not None
 
 
-def _no_space(target: Path, error: Exception) -> ArtifactError:
+_UNCHANGED = "nothing there was changed"
+
+
+def _no_space(target: Path, error: Exception, state: str = _UNCHANGED) -> ArtifactError:
     return ArtifactError(
-        f"no space left to write {target} ({getattr(error, 'strerror', None) or error}); nothing there was changed. "
+        f"no space left to write {target} ({getattr(error, 'strerror', None) or error}); {state}. "
         f"Free some space or choose another output"
     )
 
 
 @contextmanager
-def explain_write_errors(target: Path) -> Iterator[None]:
-    """Turn a full disk or a refused write into one sentence that names the target."""
+def explain_write_errors(target: Path, state: Callable[[], str] = lambda: _UNCHANGED) -> Iterator[None]:
+    """Turn a full disk or a refused write into one sentence that names the target and says how it stands now."""
     try:
         yield
     except Exception as error:
         if _disk_is_full(error):
-            raise _no_space(target, error) from error
+            raise _no_space(target, error, state()) from error
         if not isinstance(error, OSError):
             raise
-        raise ArtifactError(f"cannot write {target}: {error.strerror or error}; nothing there was changed") from error
+        raise ArtifactError(f"cannot write {target}: {error.strerror or error}; {state()}") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write one file so that a reader sees the old content or the new, never a part."""
-    with explain_write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        flush_to_disk(path.parent)
+    write_together(path.parent, {path.name: data})
+
+
+def write_together(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write files that belong together, each whole or not at all, and none before all are on the disk.
+
+    A full disk so leaves all of them as they were. Should a rename fail after others were made, the
+    :class:`ArtifactError` says which files are new.
+    """
+    replaced: list[str] = []
+
+    def state() -> str:
+        return f"{' and '.join(replaced)} there {'is' if len(replaced) == 1 else 'are'} new" if replaced else _UNCHANGED
+
+    staged: dict[str, str] = {}
+    try:
+        for name, data in files.items():
+            with explain_write_errors(directory / name):
+                directory.mkdir(parents=True, exist_ok=True)
+                handle, staged[name] = tempfile.mkstemp(dir=directory, prefix=f".{name}.")
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.chmod(staged[name], 0o644)
+        for name in files:
+            with explain_write_errors(directory / name, state):
+                os.replace(staged[name], directory / name)
+            replaced.append(name)
+        with explain_write_errors(directory, state):
+            flush_to_disk(directory)
+    finally:
+        for left_over in staged.values():
+            Path(left_over).unlink(missing_ok=True)
 
 
 class Writer:
@@ -235,7 +260,7 @@ def create(
     with _only_writer(target) as clean:
         if clean:
             _clear_away(target)
-        check_output(target, overwrite=overwrite, resume=resume)  # again: another writer may just have finished
+        _refuse(target, overwrite=overwrite, resume=resume)  # again: another writer may just have finished
         with explain_write_errors(target):
             work = _begin(target, resumable=resumable, resume=resume)
         try:
@@ -271,15 +296,26 @@ def create(
                     flush_to_disk(work / file)
                 flush_to_disk(work)
                 _swap(work, target)
-        except BaseException:
+        except BaseException as error:
             if not resumable or not any(work.glob("*")):  # nothing to take up again, only in the way
                 shutil.rmtree(work, ignore_errors=True)
+            elif isinstance(error, KeyboardInterrupt):
+                error.add_note(f"--resume goes on with {work}")  # the command line passes it on
             raise
 
 
 def check_output(target: Path | str, *, overwrite: bool = False, resume: bool = False) -> None:
-    """Refuse an output that exists, before any work is done for it; :class:`ArtifactError` names the way out."""
+    """Refuse an output that exists or that another process is writing, before any work is done for it.
+
+    :class:`ArtifactError` names the way out.
+    """
     target = Path(target)
+    if target.name and _is_being_written(target):
+        raise _busy(target)
+    _refuse(target, overwrite=overwrite, resume=resume)
+
+
+def _refuse(target: Path, *, overwrite: bool, resume: bool) -> None:
     if overwrite and resume:
         raise ArtifactError("--resume goes on with what is there and --overwrite starts anew: choose one")
     if target.name in ("", ".."):
@@ -362,15 +398,15 @@ def _only_writer(target: Path) -> Iterator[bool]:
     Gives True when the lock is held, False on a file system that has no locks (some network mounts). A second writer
     gets :class:`ArtifactError`.
     """
-    path = target.with_name(f".{target.name}.lock")
+    path = _lock_file(target)
     while True:
         with explain_write_errors(target):
             fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            held = _lock(fd)
+            held = lock(fd, wait=_PROBE)
         except BlockingIOError:
             os.close(fd)
-            raise ArtifactError(f"another process is writing {target}; wait for it or choose another output") from None
+            raise _busy(target) from None
         if not held or os.name == "nt" or _is_at(fd, path):
             break
         os.close(fd)  # its holder ended and took the file away between our open and our lock
@@ -386,22 +422,26 @@ def _only_writer(target: Path) -> Iterator[bool]:
             os.close(fd)
 
 
-def _lock(fd: int) -> bool:
-    """Lock a file for this process; BlockingIOError when another one holds it, False where there are no locks."""
+def _is_being_written(target: Path) -> bool:
     try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            raise BlockingIOError(error.errno, error.strerror) from error
+        fd = os.open(_lock_file(target), os.O_RDWR)
+    except OSError:  # nobody is, or create() will say why nobody can
         return False
-    return True
+    try:
+        lock(fd)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _lock_file(target: Path) -> Path:
+    return target.with_name(f".{target.name}.lock")
+
+
+def _busy(target: Path) -> ArtifactError:
+    return ArtifactError(f"another process is writing {target}; wait for it or choose another output")
 
 
 def _is_at(fd: int, path: Path) -> bool:

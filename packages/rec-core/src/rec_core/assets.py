@@ -17,13 +17,13 @@ import http.client
 import importlib.util
 import json
 import logging
+import math
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +37,7 @@ from urllib.request import Request, urlopen
 
 from rec_core.artifacts import explain_write_errors, file_hash, write_atomically
 from rec_core.errors import ArtifactError, AssetError, nearest
+from rec_core.locks import lock
 
 log = logging.getLogger(__name__)
 
@@ -410,25 +411,11 @@ def _exclusive(path: Path, what: str) -> Iterator[None]:
     with explain_write_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not _try_lock(descriptor):
+        try:
+            lock(descriptor)
+        except BlockingIOError:
             log.info("%s: waiting for another process that is fetching it", what)
-            while not _try_lock(descriptor):
-                time.sleep(0.1)
+            lock(descriptor, wait=math.inf)
         yield
     finally:
         os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

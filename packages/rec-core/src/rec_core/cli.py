@@ -12,13 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from cyclopts import App, Parameter
 
 from rec_core.errors import RecError
 
 if TYPE_CHECKING:
+    from cyclopts import ArgumentCollection
     from rich.console import Console
 
 Overwrite = Annotated[bool, Parameter(negative=(), help="Replace an existing output once the new one is whole.")]
@@ -52,6 +54,8 @@ def run(app: App, argv: Sequence[str] | None = None, *, before: Callable[[Sequen
         try:
             if before is not None:
                 before(words)
+            if refuse_fractions not in (app.config or ()):  # last: it sees what a settings file gave too
+                app.config = (*(app.config or ()), refuse_fractions)
             app(words)
         finally:
             sys.stdout.flush()  # here, where a reader who left is understood
@@ -59,12 +63,25 @@ def run(app: App, argv: Sequence[str] | None = None, *, before: Callable[[Sequen
         fail(str(error))
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         fail(f"{error.strerror}: {error.filename}" if error.filename else str(error))
-    except KeyboardInterrupt:
-        print("stopped; finished work is kept", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print("; ".join(["stopped", *getattr(stop, "__notes__", ())]), file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of our output left (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         raise SystemExit(0) from None
+
+
+def refuse_fractions(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse 3.5, and 3.0 too, where a whole number is wanted: cyclopts would round it without a word."""
+    from cyclopts import CoercionError
+
+    for argument in arguments:
+        hint = argument.hint
+        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        if int in kinds and float not in kinds and str not in kinds:
+            for token in argument.tokens:
+                if "." in token.value:
+                    raise CoercionError(token=token, argument=argument, target_type=int)
 
 
 def fail(message: str) -> None:

@@ -53,7 +53,14 @@ def evaluate(
 
 @app.command
 def compare(
-    baseline: Path, /, *runs: Path, metric: str = "ndcg@10", draws: int = 10_000, seed: int = 0, json: Json = False
+    baseline: Path,
+    /,
+    *runs: Path,
+    metric: str = "ndcg@10",
+    part: Literal["valid", "test"] = "test",
+    draws: int = 10_000,
+    seed: int = 0,
+    json: Json = False,
 ) -> None:
     """Compare evaluated runs with a baseline, user by user.
 
@@ -62,9 +69,11 @@ def compare(
     baseline
         The run the others are held against.
     runs
-        One or more evaluated runs on the same test users.
+        One or more evaluated runs on the same users.
     metric
         As in metrics.json: ndcg@10, hr@5, ndcg@10/tail, ...
+    part
+        valid or test: which evaluation of each run.
     draws
         Resamples of the interval and of the permutation test.
     """
@@ -72,7 +81,8 @@ def compare(
 
     if not runs:
         raise SettingsError("name at least two runs: rec-core compare BASELINE RUN ...")
-    print_comparison(compare_runs(baseline, runs, metric=metric, draws=draws, seed=seed), as_json=json)
+    rows = compare_runs(baseline, runs, metric=metric, part=part, draws=draws, seed=seed)
+    print_comparison(rows, as_json=json)
 
 
 @app.command

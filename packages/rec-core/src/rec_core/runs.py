@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from rec_core.artifacts import Artifact, open_artifact, to_json, write_atomically
+from rec_core.artifacts import Artifact, open_artifact, to_json, write_together
 from rec_core.dataset import read_dataset
 from rec_core.errors import ArtifactError, SettingsError, nearest
 from rec_core.protocols import Recommender
@@ -112,9 +112,12 @@ def write_evaluation(path: Path, result: Evaluation, *, part: str, seconds: floa
         "per_user": sha256(buffer.getvalue()).hexdigest(),
         **about,
     }
-    write_atomically(path / f"per_user{_suffix(part)}.parquet", buffer.getvalue())
-    write_atomically(path / f"evaluation{_suffix(part)}.json", to_json(asked).encode())
-    write_atomically(path / f"metrics{_suffix(part)}.json", to_json(result.summary()).encode())
+    files = {
+        f"per_user{_suffix(part)}.parquet": buffer.getvalue(),
+        f"evaluation{_suffix(part)}.json": to_json(asked).encode(),
+        f"metrics{_suffix(part)}.json": to_json(result.summary()).encode(),
+    }
+    write_together(path, files)
 
 
 def read_evaluation(run: Path | str, part: Literal["valid", "test"] = "test") -> Evaluation:

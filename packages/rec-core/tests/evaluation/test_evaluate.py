@@ -352,3 +352,10 @@ def test_labels_belong_to_evaluate_labels_and_lists_to_evaluate():
         evaluate(model, held_out, train=train, candidates=labelled)
     with pytest.raises(DataError, match="needs candidates with labels"):
         evaluate_labels(model, held_out.histories, lists)
+
+
+@pytest.mark.parametrize("ks", [(), (0,), (-1, 5)])
+def test_list_lengths_below_one_or_none_at_all_are_refused(ks):
+    train, held_out, model = planted()
+    with pytest.raises(SettingsError, match="ks are one or more list lengths of at least 1"):
+        evaluate(model, held_out, train=train, ks=ks)

@@ -43,6 +43,15 @@ def test_what_was_written_is_read_back_and_older_ones_are_pruned(tmp_path):
     assert found.tensors["weights"]["w"].tolist() == [12.0] * 3
 
 
+def test_others_may_read_a_checkpoint_like_every_other_file_of_a_run(tmp_path):
+    path = write_checkpoint(tmp_path, checkpoint(1), keep=1)
+    assert path.stat().st_mode & 0o777 == 0o755
+    assert {file.name: file.stat().st_mode & 0o777 for file in path.iterdir()} == {
+        "state.json": 0o644,
+        "weights.safetensors": 0o644,
+    }
+
+
 def test_there_is_no_checkpoint_where_there_never_was_one(tmp_path):
     assert read_latest(tmp_path / "checkpoints") is None
 

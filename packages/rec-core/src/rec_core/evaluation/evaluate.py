@@ -117,9 +117,12 @@ def evaluate(
     mrr recall precision map auc coverage popularity (the last two need lists, which cost a second pass over the scores
     where ranks alone would do). ``budget``: bytes of scratch memory for scoring.
 
-    Raises :class:`DataError` for lists that break the contract of ``recommend`` (an excluded item, an item twice, NaN).
+    Raises :class:`SettingsError` for ``ks`` or metrics that do not exist, :class:`DataError` for lists that break the
+    contract of ``recommend`` (an excluded item, an item twice, NaN).
     """
     ks = sorted(set(ks))
+    if not ks or ks[0] < 1:
+        raise SettingsError(f"ks are one or more list lengths of at least 1, e.g. (5, 10, 20); got {tuple(ks)}")
     _check_metrics(metrics)
     test_hash = held_out_digest(held_out, train.n_items)
     known = observed(train)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -111,12 +111,6 @@ def minimum_detectable_effect(differences: npt.ArrayLike, *, power: float = 0.8,
         return float("nan")
     z = NormalDist().inv_cdf
     return (z(1 - level / 2) + z(power)) * float(values.std(ddof=1)) / sqrt(len(values))
-
-
-def users_needed(differences: npt.ArrayLike, effect: float, *, power: float = 0.8, level: float = 0.05) -> int:
-    """How many users it takes to find a true mean difference of ``effect``; the inverse of the function above."""
-    here = minimum_detectable_effect(differences, power=power, level=level)
-    return ceil((here / effect) ** 2 * len(_finite(differences)))
 
 
 def _finite(differences: npt.ArrayLike) -> Float64:

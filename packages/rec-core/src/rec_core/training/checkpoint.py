@@ -59,6 +59,7 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint, keep: int) -> Path
         for stale in directory.glob(".step-*"):  # a process that was killed while writing left it
             shutil.rmtree(stale, ignore_errors=True)
         work = Path(tempfile.mkdtemp(dir=directory, prefix=f".{target.name}."))
+        work.chmod(0o755)
         try:
             _write_files(work, checkpoint)
             if target.exists():
@@ -83,6 +84,7 @@ def _write_files(work: Path, checkpoint: Checkpoint) -> None:
         file = work / f"{group}.safetensors"
         # Cloned: safetensors refuses tensors that share memory (tied weights) or are views of something larger.
         save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, file)
+        file.chmod(0o644)  # safetensors makes files that nobody else can read
         flush_to_disk(file)
         files[file.name] = file_hash(file)
     state = {"format": FORMAT, "step": checkpoint.step, "files": files, "state": checkpoint.state}
