@@ -51,7 +51,7 @@ def contenders(quick: bool) -> list[Contender]:
     """Each with the settings that tools/reproduce/ml_100k.py chose on validation."""
     chosen = ("--dropout", "0.3", "--weight-decay", "0.1", "--batch-size", "32")
     neighbours = ("--neighbors", "50", "--shrink", "50", "--weighting", "idf")
-    short = ("--max-length", "50", "--epochs", "12") if quick else ("--epochs", "100")
+    short = ("--max-length", "50", "--epochs", "20") if quick else ("--epochs", "100")
     return [
         Contender("Popular", "popular", ("--model", "popular")),
         Contender("ItemKNN", "item-knn", ("--model", "item-knn", *neighbours)),
@@ -104,7 +104,7 @@ def examples(dataset: Dataset, runs: dict[str, Path], count: int, seed: int) -> 
 def main() -> None:
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="under 90 seconds: SASRec reads 50 events, 12 epochs")
+    parser.add_argument("--quick", action="store_true", help="under 90 seconds: SASRec reads 50 events, 20 epochs")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="where runs and the report go")
     parser.add_argument("--data", default="ml-100k", help="a data set by name, or a directory with the raw files")
     parser.add_argument("--seed", type=int, default=1)
@@ -166,7 +166,7 @@ def summarise(manifest: Any, dataset: Dataset, runs: dict[str, Path], quick: boo
         f"difference that the paired test finds in 4 of 5 tries is {max(row.mde for row in rows):.4f}.",
     ]
     if quick:
-        notes.append("Quick run: SASRec reads only the newest 50 events and was stopped after 12 epochs.")
+        notes.append("Quick run: SASRec reads only the newest 50 events and was stopped after 20 epochs.")
     facts = [
         (
             "data set",
