@@ -1,7 +1,7 @@
 """The demo: MovieLens-100K in, four recommenders trained, an honest leaderboard and a report out.
 
-    hatch run demo              about three minutes on two cores
-    hatch run demo --quick      under 90 seconds; SASRec stops early and the table says so
+    hatch run demo              about two minutes on two cores
+    hatch run demo --quick      under one minute; SASRec stops early and the table says so
 
 Each step is the command a user would type, run as a process of its own, so that seconds and peak memory are those of
 that step alone.
@@ -107,7 +107,7 @@ def examples(dataset: Dataset, runs: dict[str, Path], count: int, seed: int) -> 
 def main() -> None:
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="under 90 seconds: SASRec reads 50 events, 20 epochs")
+    parser.add_argument("--quick", action="store_true", help="under one minute: SASRec reads 50 events, 20 epochs")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="where runs and the report go")
     parser.add_argument("--data", default="ml-100k", help="a data set by name, or a directory with the raw files")
     parser.add_argument("--seed", type=int, default=1)
