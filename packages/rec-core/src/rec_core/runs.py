@@ -67,7 +67,7 @@ def evaluate_run(
     from rec_core.evaluation import evaluate
 
     artifact = open_artifact(run, KIND)
-    dataset = open_artifact_input(artifact, data)
+    dataset = artifact.open_input("dataset", data, kind="dataset")
     split = read_dataset(dataset).split
     recommender = load_recommender(artifact)
     started = time.perf_counter()
@@ -75,11 +75,6 @@ def evaluate_run(
     seconds = time.perf_counter() - started
     write_evaluation(artifact.path, result, part=part, seconds=seconds, split=split.protocol, dataset=dataset.hash)
     return result
-
-
-def open_artifact_input(artifact: Artifact, data: Path | str | None) -> Artifact:
-    """The data set a run was trained on."""
-    return artifact.open_input("dataset", data, kind="dataset")
 
 
 def write_evaluation(path: Path, result: Evaluation, *, part: str, seconds: float, **about: Any) -> None:

@@ -123,13 +123,13 @@ def recommend(
     """
     from rec_core.artifacts import open_artifact
     from rec_core.dataset import read_dataset
-    from rec_core.runs import load_recommender
+    from rec_core.runs import KIND, load_recommender
     from rec_srs.recommend import named_history, print_answer, recommend, user_history
 
     if (user is None) == (not history):
         raise SettingsError("name either --user KEY or one --history ITEM per item of the history")
-    artifact = open_artifact(run, "recommender")
-    dataset = read_dataset(artifact.open_input("dataset", data))
+    artifact = open_artifact(run, KIND)
+    dataset = read_dataset(artifact.open_input("dataset", data, kind="dataset"))
     asked = user_history(dataset, user, until) if user is not None else named_history(dataset, history or [])
     print_answer(recommend(load_recommender(artifact), dataset, asked, k, seen=seen)[0], as_json=json)
 

@@ -12,6 +12,7 @@ from rec_core.artifacts import Artifact, Writer, check_output, create, open_arti
 from rec_core.dataset import read_dataset
 from rec_core.errors import SettingsError
 from rec_core.protocols import Recommender
+from rec_core.runs import KIND
 from rec_core.types import Split
 from rec_srs.models import model_kind
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from rec_core.training import FitResult, Progress, TrainSettings
     from rec_srs.config import SASRecSettings
     from rec_srs.sasrec import SASRec
-
-KIND = "recommender"
 
 
 def train_sasrec(

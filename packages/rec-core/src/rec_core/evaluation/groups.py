@@ -10,9 +10,6 @@ import numpy as np
 from rec_core.types import HeldOut, Interactions
 from rec_core.types.ids import Bool, Int64
 
-ITEM_GROUPS = ("head", "tail", "cold")
-USER_GROUPS = ("short", "long")
-
 
 @dataclass(frozen=True, slots=True)
 class GroupRules:
