@@ -79,7 +79,7 @@ def print_answer(answer: Answer, *, as_json: bool = False) -> None:
     from rich.table import Table
 
     shown = answer.history[-10:]
-    newest = "the newest of them, " if len(answer.history) > len(shown) else ""
+    newest = f"{len(answer.history)} events, the newest: " if len(answer.history) > len(shown) else ""
     out = console()
     out.print(f"after {newest}{', '.join(title for _, title in shown)}", highlight=False, markup=False, soft_wrap=True)
     table = Table()
