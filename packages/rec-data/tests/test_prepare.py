@@ -16,6 +16,7 @@ from rec_data.config import PrepareSettings
 from rec_data.ordering import event_order, ordered_keys
 from rec_data.prepare import make_dataset, prepare
 from rec_data.raw import RawData
+from rec_data.rows import RawRows
 
 ALL = PrepareSettings(k_core=1, duplicates="all")
 
@@ -23,7 +24,7 @@ ALL = PrepareSettings(k_core=1, duplicates="all")
 def raw_of(rows, **more) -> RawData:
     """Raw data from (user, item, timestamp, rating) tuples."""
     schema = {"user": pl.String, "item": pl.String, "timestamp": pl.Int64, "rating": pl.Float32}
-    return RawData("made", pl.DataFrame(rows, schema=schema, orient="row"), **more)
+    return RawData("made", RawRows.of(pl.DataFrame(rows, schema=schema, orient="row")), **more)
 
 
 def test_plain_numbers_come_first_by_value_then_text_by_code_points():

@@ -16,7 +16,7 @@ def test_the_publishers_layout(raw_files):
     raw = read(raw_files.movielens(), ReadSettings())
     assert raw.name == "ml"
     assert raw.lines == len(raw_files.ratings)
-    assert raw.rows.select("user", "item", "rating", "timestamp").rows() == raw_files.ratings
+    assert raw.rows.frame().select("user", "item", "rating", "timestamp").rows() == raw_files.ratings
     assert raw.items.to_dict(as_series=False) == {
         "key": list(raw_files.films),
         "title": ["Café au Lait (1993)", "Mirage (1995) (V)", "unknown", "Fargo (1996)", "Nobody Saw It (1997)"],
@@ -30,7 +30,7 @@ def test_the_publishers_layout(raw_files):
 
 def test_the_atomic_layout_reads_the_same(raw_files):
     ours, theirs = read(raw_files.movielens(), ReadSettings()), read(raw_files.recbole(), ReadSettings())
-    assert ours.rows.equals(theirs.rows.select(ours.rows.columns))
+    assert ours.rows.frame().equals(theirs.rows.frame().select(ours.rows.columns))
     assert ours.items.equals(theirs.items)
     assert ours.users.equals(theirs.users)
 
@@ -40,7 +40,7 @@ def test_gzipped_ratings_read_the_same(raw_files):
     plain = read(path, ReadSettings())
     (path / "u.data.gz").write_bytes(gzip.compress((path / "u.data").read_bytes()))
     (path / "u.data").unlink()
-    assert read(path, ReadSettings()).rows.equals(plain.rows)
+    assert read(path, ReadSettings()).rows.frame().equals(plain.rows.frame())
 
 
 def test_formats_are_detected_by_what_a_directory_holds(raw_files, tmp_path):
@@ -121,14 +121,14 @@ def test_a_csv_finds_its_columns_under_usual_names(raw_files):
     raw = table(raw_files.csv())
     assert raw.name == "films"
     assert raw.facts["columns"] == {"user": "userId", "item": "movieId", "timestamp": "timestamp", "rating": "rating"}
-    assert raw.rows.select("user", "item", "rating", "timestamp").rows() == raw_files.ratings
+    assert raw.rows.frame().select("user", "item", "rating", "timestamp").rows() == raw_files.ratings
 
 
 def test_columns_can_be_named_and_left_out(raw_files, tmp_path):
     path = tmp_path / "log.tsv"
     path.write_text("when\twho\twhat\tuser\n2014-03-01\tann\t0012\tx\n2014-03-02\tbob\t12\ty\n")
     raw = table(path, user_column="who", item_column="what", timestamp_column="when")
-    assert raw.rows.rows() == [("ann", "0012", 1393632000), ("bob", "12", 1393718400)]
+    assert raw.rows.frame().rows() == [("ann", "0012", 1393632000), ("bob", "12", 1393718400)]
     assert raw.facts["timestamp_units"] == {"iso": 2}
     assert table(path, item_column="what").rows.columns == ["user", "item"]
     csv = raw_files.csv()
@@ -138,7 +138,7 @@ def test_columns_can_be_named_and_left_out(raw_files, tmp_path):
 def test_parquet_reads_like_its_csv(raw_files, tmp_path):
     csv = raw_files.csv()
     pl.read_csv(csv).write_parquet(tmp_path / "films.parquet")
-    assert table(tmp_path / "films.parquet").rows.equals(table(csv).rows)
+    assert table(tmp_path / "films.parquet").rows.frame().equals(table(csv).rows.frame())
     (tmp_path / "films.parquet").write_bytes((tmp_path / "films.parquet").read_bytes()[:-20])
     with pytest.raises(DataError, match=r"films\.parquet is not a whole Parquet file"):
         table(tmp_path / "films.parquet")
@@ -148,7 +148,7 @@ def test_rows_without_a_key_and_blank_lines_are_left_out_and_counted(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("user,item\na,b\n,b\n\na,\n,\nc,d\n")
     raw = table(path)
-    assert raw.rows.rows() == [("a", "b"), ("c", "d")]
+    assert raw.rows.frame().rows() == [("a", "b"), ("c", "d")]
     assert raw.dropped == {"missing_user": 2, "missing_item": 1, "blank_line": 1}
     assert raw.lines == 6
 

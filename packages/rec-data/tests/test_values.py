@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rec_core.errors import DataError
+from rec_data.faults import Faults
 from rec_data.values import to_keys, to_ratings, to_seconds
 
 
-def where(row: int) -> str:
-    return f"row {row}"
+def faults(bad_rows="error"):
+    return Faults(bad_rows).block(0, lambda row: f"row {row}")
 
 
 def seconds(values, unit="auto"):
-    return to_seconds(pl.Series(values), unit, where)[0].to_list()
+    return to_seconds(pl.Series(values), unit, faults())[0].to_list()
 
 
 def test_each_unit_is_told_by_its_size():
@@ -29,13 +30,13 @@ def test_each_unit_is_told_by_its_size():
         (f"{moment}999999999", "nanoseconds"),
         ("1997-12-04T15:55:49Z", "iso"),
     ):
-        assert to_seconds(pl.Series([text]), "auto", where)[0].to_list() == [moment], unit
-        assert to_seconds(pl.Series([text]), "auto", where)[1] == {unit: 1}
+        assert to_seconds(pl.Series([text]), "auto", faults())[0].to_list() == [moment], unit
+        assert to_seconds(pl.Series([text]), "auto", faults())[1] == {unit: 1}
 
 
 def test_mixed_units_are_unified_counted_and_logged(caplog):
     values = pl.Series(["881250949", "881250949000", "1997-12-04 15:55:49", "-5"])
-    found, units = to_seconds(values, "auto", where)
+    found, units = to_seconds(values, "auto", faults())
     assert found.to_list() == [881250949, 881250949, 881250949, -5]
     assert units == {"seconds": 2, "milliseconds": 1, "iso": 1}
     assert "several units" in caplog.text
@@ -80,7 +81,7 @@ def test_typed_dates_from_parquet():
     assert seconds([date(1970, 1, 2), date(1969, 12, 31)]) == [86400, -86400]
     assert seconds([datetime(1970, 1, 1, 0, 0, 1, 900_000)]) == [1]
     zoned = pl.Series([datetime(1970, 1, 1, 1, tzinfo=UTC)]).dt.convert_time_zone("Europe/Berlin")
-    assert to_seconds(zoned, "auto", where)[0].to_list() == [3600]
+    assert to_seconds(zoned, "auto", faults())[0].to_list() == [3600]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_a_time_that_is_none_is_named_with_its_row(wrong):
 
 
 def test_ratings_are_finite_numbers():
-    assert to_ratings(pl.Series(["4", "3.5", "-1e2"]), where).to_list() == [4.0, 3.5, -100.0]
+    assert to_ratings(pl.Series(["4", "3.5", "-1e2"]), faults()).to_list() == [4.0, 3.5, -100.0]
     for wrong, message in (
         ("good", "row 1: rating 'good' is no number"),
         ("NaN", "row 1: rating 'NaN' is not finite"),
@@ -101,16 +102,16 @@ def test_ratings_are_finite_numbers():
         (None, "row 1: the rating is empty"),
     ):
         with pytest.raises(DataError, match=message):
-            to_ratings(pl.Series(["1", wrong]), where)
+            to_ratings(pl.Series(["1", wrong]), faults())
     with pytest.raises(DataError, match=r"row 0: rating nan is not finite; .* \(1 more rows like it\)"):
-        to_ratings(pl.Series([float("nan"), float("nan")]), where)
+        to_ratings(pl.Series([float("nan"), float("nan")]), faults())
 
 
 def test_keys_are_text_or_whole_numbers():
-    assert to_keys(pl.Series(["0012", None]), "user key", where).to_list() == ["0012", None]
-    assert to_keys(pl.Series([12, 7]), "user key", where).to_list() == ["12", "7"]
-    assert to_keys(pl.Series([12.0, float("nan")]), "user key", where).to_list() == ["12", None]
+    assert to_keys(pl.Series(["0012", None]), "user key", faults()).to_list() == ["0012", None]
+    assert to_keys(pl.Series([12, 7]), "user key", faults()).to_list() == ["12", "7"]
+    assert to_keys(pl.Series([12.0, float("nan")]), "user key", faults()).to_list() == ["12", None]
     with pytest.raises(DataError, match=r"row 0: user key 1\.5 is no whole number"):
-        to_keys(pl.Series([1.5]), "user key", where)
+        to_keys(pl.Series([1.5]), "user key", faults())
     with pytest.raises(DataError, match="holds Boolean"):
-        to_keys(pl.Series([True]), "user key", where)
+        to_keys(pl.Series([True]), "user key", faults())

@@ -20,7 +20,7 @@ from rec_core.types import Dataset, IdMap, Interactions, ItemCatalog, Split, Use
 from rec_core.types.ids import Bool
 from rec_data.config import PrepareSettings
 from rec_data.filters import k_core, one_per_pair
-from rec_data.ordering import codes_of, compact, event_order, ordered_keys
+from rec_data.ordering import compact, event_order, ordered_keys
 from rec_data.raw import RawData
 from rec_data.readers import read
 from rec_data.splits import global_time, leave_one_out
@@ -106,8 +106,8 @@ def make_dataset(raw: RawData, settings: PrepareSettings) -> Made:
     In this order: the rating bound, repeated pairs, the k-core; then ids in the order of :func:`ordered_keys`, events
     by (user, timestamp, row), the split. Items of the raw catalog without interactions follow as cold items.
     """
-    user_keys, item_keys = ordered_keys(raw.rows["user"]), ordered_keys(raw.rows["item"])
-    table = _Rows.of(raw, user_keys, item_keys)
+    user_keys, item_keys = raw.rows.user_keys, raw.rows.item_keys
+    table = _Rows.of(raw)
     dropped = dict(raw.dropped)
 
     def drop(reason: str, stays: Bool) -> _Rows:
@@ -173,14 +173,9 @@ class _Rows:
     ratings: npt.NDArray[np.float32] | None
 
     @classmethod
-    def of(cls, raw: RawData, user_keys: pl.Series, item_keys: pl.Series) -> _Rows:
-        columns = raw.rows.columns
-        return cls(
-            codes_of(raw.rows["user"], user_keys),
-            codes_of(raw.rows["item"], item_keys),
-            raw.rows["timestamp"].to_numpy() if "timestamp" in columns else None,
-            raw.rows["rating"].to_numpy() if "rating" in columns else None,
-        )
+    def of(cls, raw: RawData) -> _Rows:
+        rows = raw.rows
+        return cls(rows.users.astype(np.int64), rows.items.astype(np.int64), rows.timestamps, rows.ratings)
 
     def where(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> _Rows:
         timestamps = None if self.timestamps is None else self.timestamps[rows]

@@ -11,26 +11,29 @@ from typing import Any
 import polars as pl
 
 from rec_core.errors import DataError
+from rec_data.rows import RawRows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawData:
-    """Raw rows in the order of the file, every key still text.
+    """Raw rows in the order of the file, keys as codes.
 
     name     short name for tables and plots
-    rows     columns ``user`` and ``item`` (String, null where the file has none) and, where the source has them,
-             ``timestamp`` (Int64, seconds since 1970) and ``rating`` (Float32, finite)
+    rows     who met what, as codes of raw keys (see :class:`rec_data.rows.RawRows`)
     items    column ``key`` (String, unique) and one text column per field; None where the source describes no items
     users    the same for users
+    reviews  columns ``user``, ``item``, ``text`` and, where the source has them, ``summary``, ``timestamp`` (Int64,
+             seconds), ``rating`` (Float32); None unless asked for
     dropped  lines the reader left out, by reason
     facts    what the reader found and decided, for the manifest (format, encoding, units, ...)
     files    the files it read
     """
 
     name: str
-    rows: pl.DataFrame
+    rows: RawRows
     items: pl.DataFrame | None = None
     users: pl.DataFrame | None = None
+    reviews: pl.DataFrame | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
@@ -38,7 +41,7 @@ class RawData:
     @property
     def lines(self) -> int:
         """Lines of data in the file: rows and lines left out."""
-        return self.rows.height + sum(self.dropped.values())
+        return len(self.rows) + sum(self.dropped.values())
 
     def file_hashes(self) -> dict[str, str]:
         """SHA-256 of every file that was read, by name."""
@@ -47,16 +50,6 @@ class RawData:
             with path.open("rb") as file:
                 hashes[path.name] = file_digest(file, "sha256").hexdigest()
         return hashes
-
-
-def without_missing_keys(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The rows that name a user and an item, and how many did not."""
-    no_user = rows["user"].is_null()
-    no_item = rows["item"].is_null() & ~no_user
-    dropped = {"missing_user": int(no_user.sum()), "missing_item": int(no_item.sum())}
-    if any(dropped.values()):
-        rows = rows.filter(~no_user & ~no_item)
-    return rows, {reason: n for reason, n in dropped.items() if n}
 
 
 def with_unique_keys(table: pl.DataFrame, what: str, where: Callable[[int], str]) -> pl.DataFrame:

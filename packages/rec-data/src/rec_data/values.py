@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from datetime import UTC, datetime
 
 import polars as pl
 
 from rec_core.errors import DataError
 from rec_data.config import TimestampUnit
-
-log = logging.getLogger(__name__)
-
-Where = Callable[[int], str]  # row -> "ratings.csv, line 17"
+from rec_data.faults import BlockFaults
 
 PER_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 # 1e11 is the year 5138 in seconds and March 1973 in milliseconds; the same holds three digits further on
 _SIZES = (10**11, 10**14, 10**17)
+EARLIEST, LATEST = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (1850, 2262))
 
 
-def to_seconds(values: pl.Series, unit: TimestampUnit, where: Where) -> tuple[pl.Series, dict[str, int]]:
+def to_seconds(values: pl.Series, unit: TimestampUnit, faults: BlockFaults) -> tuple[pl.Series, dict[str, int]]:
     """Whole seconds since 1970 (Int64, rounded down) and how many values came in which unit.
 
     With unit ``auto`` a number's size tells its unit: below 1e11 seconds, below 1e14 milliseconds, below 1e17
     microseconds, else nanoseconds; text that is no number is an ISO date or date and time, in UTC where it names no
-    zone. Raises :class:`DataError` for a value that is empty or none of these.
+    zone. A value that is empty, none of these or, with ``auto``, outside the years 1850 to 2261 is a fault
+    (``bad_timestamp``): 20190301120000 would else pass for milliseconds of the year 2609.
     """
     if values.dtype == pl.Date or isinstance(values.dtype, pl.Datetime):
-        _refuse(values, values.is_null(), "timestamp", where)
-        seconds = values.cast(pl.Datetime("us", getattr(values.dtype, "time_zone", None))).dt.timestamp("us") // 10**6
-        return seconds, {"dates": len(values)}
+        zone = getattr(values.dtype, "time_zone", None)
+        seconds = values.cast(pl.Datetime("us", zone)).dt.timestamp("us") // 10**6
+        found = {"dates": len(values) - values.null_count()}
+        _refuse(values, values.is_null(), "timestamp", faults)
+    else:
+        seconds, found = _from_numbers_and_text(values, unit)
+        _refuse(values, seconds.is_null(), "timestamp", faults)
+    if unit == "auto" and len(seconds):
+        least, most = seconds.min(), seconds.max()
+        if least is not None and (least < EARLIEST or most >= LATEST):  # type: ignore[operator]
+            outside = (seconds < EARLIEST) | (seconds >= LATEST)
+            _refuse(values, outside, "timestamp", faults, "is outside the years 1850 to 2261; name its --timestamp-unit")
+    return seconds, {name: n for name, n in found.items() if n}
+
+
+def _from_numbers_and_text(values: pl.Series, unit: TimestampUnit) -> tuple[pl.Series, dict[str, int]]:
+    """Seconds, null where there are none to be had."""
     numbers = _numbers(values)
     if unit == "auto":
         seconds, found = _by_size(numbers)
     elif unit == "iso":
         seconds, found = pl.repeat(None, len(values), dtype=pl.Int64, eager=True), {}
     else:
-        seconds, found = _per_second(numbers, PER_SECOND[unit]), {unit: len(values)}
+        seconds, found = _per_second(numbers, PER_SECOND[unit]), {unit: len(values) - numbers.null_count()}
     if unit in ("auto", "iso") and values.dtype == pl.String and seconds.null_count():
         dates = _iso_seconds(values.filter(seconds.is_null()))
         found["iso"] = len(dates) - dates.null_count()
         seconds = seconds.scatter(seconds.is_null().arg_true(), dates)
-    _refuse(values, seconds.is_null(), "timestamp", where)
-    found = {name: n for name, n in found.items() if n}
-    if len(found) > 1:
-        log.warning("timestamps come in several units, each taken as it is: %s", found)
     return seconds, found
 
 
@@ -87,40 +95,38 @@ def _iso_seconds(text: pl.Series) -> pl.Series:
     return moments.dt.timestamp("us") // 10**6
 
 
-def to_ratings(values: pl.Series, where: Where) -> pl.Series:
-    """Ratings as Float32; :class:`DataError` for one that is empty, no number, NaN or infinite."""
+def to_ratings(values: pl.Series, faults: BlockFaults) -> pl.Series:
+    """Ratings as Float32; one that is empty, no number, NaN or infinite is a fault (``bad_rating``)."""
     numbers = values.cast(pl.Float64, strict=False).cast(pl.Float32)
-    _refuse(values, numbers.is_null(), "rating", where)
-    _refuse(values, ~numbers.is_finite(), "rating", where, "is not finite; ratings are ordinary numbers")
+    _refuse(values, numbers.is_null(), "rating", faults)
+    _refuse(values, ~numbers.is_finite(), "rating", faults, "is not finite; ratings are ordinary numbers")
     return numbers
 
 
-def to_keys(values: pl.Series, what: str, where: Where) -> pl.Series:
-    """Raw keys as text; null stays null. :class:`DataError` for numbers with a fraction and for other types."""
+def to_keys(values: pl.Series, what: str, faults: BlockFaults) -> pl.Series:
+    """Raw keys as text; null and empty text stay null.
+
+    A number with a fraction is a fault (``bad_key``); a column of another type is a :class:`DataError`.
+    """
     if values.dtype == pl.String:
         return values
     if values.dtype.is_float():
         values = values.fill_nan(None)
-        _refuse(values, values.is_not_null() & (values != values.floor()), what, where, "is no whole number")
+        _refuse(values, values.is_not_null() & (values != values.floor()), what, faults, "is no whole number")
         return values.cast(pl.Int64, strict=False).cast(pl.String)
-    if values.dtype.is_integer() or values.dtype in (pl.Categorical, pl.Enum):
+    if values.dtype.is_integer() or values.dtype in (pl.Categorical, pl.Enum, pl.Null):
         return values.cast(pl.String)
-    if values.dtype == pl.Null:
-        return values.cast(pl.String)
-    raise DataError(f"{where(0)}: the column of the {what} holds {values.dtype}; raw keys are text or whole numbers")
+    raise DataError(f"{faults.where(0)}: the column of the {what} holds {values.dtype}; raw keys are text or numbers")
 
 
-def _refuse(values: pl.Series, wrong: pl.Series, what: str, where: Where, problem: str | None = None) -> None:
-    """Raise for the first wrong value."""
-    at = wrong.fill_null(False).arg_max() if wrong.any() else None
-    if at is None:
-        return
-    value = values[at]
-    more = int(wrong.sum()) - 1
-    others = f" ({more:,} more rows like it)" if more else ""
-    if value is None:
-        raise DataError(f"{where(at)}: the {what} is empty{others}")
-    raise DataError(f"{where(at)}: {what} {value!r} {problem or 'is no ' + _KIND[what]}{others}")
+def _refuse(values: pl.Series, wrong: pl.Series, what: str, faults: BlockFaults, problem: str | None = None) -> None:
+    def message(row: int) -> str:
+        value = values[row]
+        if value is None:
+            return f"the {what} is empty"
+        return f"{what} {value!r} {problem or 'is no ' + _KIND[what]}"
+
+    faults.refuse(wrong, f"bad_{what.split()[-1]}", message)
 
 
 _KIND = {"timestamp": "number of seconds or milliseconds and no ISO date", "rating": "number"}

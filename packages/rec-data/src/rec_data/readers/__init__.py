@@ -46,7 +46,7 @@ def read(path: Path, settings: ReadSettings) -> RawData:
         case "movielens":
             from rec_data.readers.movielens import read_movielens
 
-            return read_movielens(path)
+            return read_movielens(path, settings)
         case "recbole":
             from rec_data.readers.recbole import read_recbole
 

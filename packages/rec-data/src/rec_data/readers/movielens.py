@@ -7,9 +7,10 @@ from pathlib import Path
 import polars as pl
 
 from rec_core.errors import DataError
-from rec_data.raw import RawData, with_unique_keys, without_missing_keys
+from rec_data.config import ReadSettings
+from rec_data.raw import RawData, with_unique_keys
+from rec_data.rows import RowCollector
 from rec_data.text import read_text_table
-from rec_data.values import to_ratings, to_seconds
 
 # fmt: off
 GENRES = (  # the order of the flags in u.item, also of u.genre
@@ -21,7 +22,7 @@ _ITEM = ("key", "title", "date", "video_date", "url", *GENRES)
 _USER = ("key", "age", "gender", "occupation", "zip_code")
 
 
-def read_movielens(path: Path) -> RawData:
+def read_movielens(path: Path, settings: ReadSettings) -> RawData:
     """Read the directory that holds u.data (or u.data.gz), u.item and u.user.
 
     Items get ``title`` (as published: "Toy Story (1995)"), ``release_year`` (from the title) and ``genres``; the
@@ -31,19 +32,16 @@ def read_movielens(path: Path) -> RawData:
         raise DataError(f"the movielens layout is a directory with u.data, u.item and u.user; {path} is not one")
     data = next((path / name for name in ("u.data", "u.data.gz") if (path / name).exists()), path / "u.data")
     events = read_text_table(data, separator="\t", columns=("user", "item", "rating", "timestamp"))
-    seconds, units = to_seconds(events.frame["timestamp"], "seconds", events.where)
-    rows = events.frame.select("user", "item", seconds.alias("timestamp"))
-    rows = rows.with_columns(to_ratings(events.frame["rating"], events.where).alias("rating"))
-    rows, dropped = without_missing_keys(rows)
-    if events.blank:
-        dropped["blank_line"] = events.blank
+    collector = RowCollector(settings)
+    collector.add(events.frame, events.where)
+    collector.faults.count("blank_line", events.blank)
     return RawData(
         name=path.resolve().name,
-        rows=rows,
+        rows=collector.finish(),
         items=_read_items(path / "u.item"),
         users=_read_users(path / "u.user"),
-        dropped=dropped,
-        facts={"format": "movielens", "encoding": "latin-1", "timestamp_units": units},
+        dropped=collector.dropped,
+        facts={"format": "movielens", "encoding": "latin-1", "timestamp_units": collector.units},
         files=(data, path / "u.item", path / "u.user"),
     )
 

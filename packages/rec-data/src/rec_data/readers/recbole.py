@@ -10,10 +10,10 @@ import polars as pl
 from rec_core.errors import DataError
 from rec_data import columns
 from rec_data.config import ReadSettings
-from rec_data.raw import RawData, with_unique_keys, without_missing_keys
+from rec_data.raw import RawData, with_unique_keys
 from rec_data.readers.movielens import year_of
+from rec_data.rows import RowCollector
 from rec_data.text import read_text_table
-from rec_data.values import to_ratings, to_seconds
 
 TYPES = ("token", "token_seq", "float", "float_seq")
 _GENRES = ("class", "genre", "genres")
@@ -30,27 +30,24 @@ def read_recbole(path: Path, settings: ReadSettings) -> RawData:
     events = read_text_table(inter, separator="\t", wanted=lambda names: _wanted(inter, names, settings))
     names = _typed(inter, events.frame.columns)
     user, item, timestamp, rating = _columns(inter, list(names), settings)
-    where = events.where
-    rows = events.frame.select(pl.col(names[user]).alias("user"), pl.col(names[item]).alias("item"))
+    chosen = {"user": user, "item": item, "timestamp": timestamp, "rating": rating}
+    collector = RowCollector(settings)
+    collector.add(
+        events.frame.select(pl.col(names[c]).alias(what) for what, c in chosen.items() if c is not None), events.where
+    )
+    collector.faults.count("blank_line", events.blank)
     facts: dict[str, object] = {"format": "recbole", "columns": {"user": user, "item": item}}
     if timestamp is not None:
-        seconds, units = to_seconds(events.frame[names[timestamp]], settings.timestamp_unit, where)
-        rows = rows.with_columns(seconds.alias("timestamp"))
-        facts["timestamp_units"] = units
-    if rating is not None:
-        rows = rows.with_columns(to_ratings(events.frame[names[rating]], where).alias("rating"))
-    rows, dropped = without_missing_keys(rows)
-    if events.blank:
-        dropped["blank_line"] = events.blank
+        facts["timestamp_units"] = collector.units
     items = _read_fields(inter.with_suffix(".item"), item, "item")
     users = _read_fields(inter.with_suffix(".user"), user, "user")
     beside = [inter.with_suffix(suffix) for suffix in (".item", ".user")]
     return RawData(
         name=inter.stem,
-        rows=rows,
+        rows=collector.finish(),
         items=None if items is None else _with_film_fields(items),
         users=users,
-        dropped=dropped,
+        dropped=collector.dropped,
         facts=facts,
         files=(inter, *(file for file in beside if file.exists())),
     )

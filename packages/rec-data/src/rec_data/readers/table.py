@@ -11,9 +11,11 @@ import polars as pl
 from rec_core.errors import DataError
 from rec_data import columns
 from rec_data.config import ReadSettings
-from rec_data.raw import RawData, with_unique_keys, without_missing_keys
+from rec_data.faults import Faults
+from rec_data.raw import RawData, with_unique_keys
+from rec_data.rows import RowCollector
 from rec_data.text import read_text_table
-from rec_data.values import to_keys, to_ratings, to_seconds
+from rec_data.values import to_keys
 
 
 @dataclass(frozen=True)
@@ -49,18 +51,11 @@ def read_table(path: Path, settings: ReadSettings) -> RawData:
 
     loaded = _load(path, settings, wanted)
     facts: dict[str, object] = {"format": "table", "columns": chosen, "encoding": settings.encoding}
-    rows = loaded.frame.select(
-        to_keys(loaded.frame[chosen[what]], f"{what} key", loaded.where).alias(what) for what in ("user", "item")
-    )
+    collector = RowCollector(settings)
+    collector.add(loaded.frame.select(pl.col(column).alias(what) for what, column in chosen.items()), loaded.where)
+    collector.faults.count("blank_line", loaded.blank)
     if "timestamp" in chosen:
-        seconds, units = to_seconds(loaded.frame[chosen["timestamp"]], settings.timestamp_unit, loaded.where)
-        rows = rows.with_columns(seconds.alias("timestamp"))
-        facts["timestamp_units"] = units
-    if "rating" in chosen:
-        rows = rows.with_columns(to_ratings(loaded.frame[chosen["rating"]], loaded.where).alias("rating"))
-    rows, dropped = without_missing_keys(rows)
-    if loaded.blank:
-        dropped["blank_line"] = loaded.blank
+        facts["timestamp_units"] = collector.units
     items = users = None
     if settings.items_file is not None:
         items = _read_fields(settings.items_file, settings, settings.item_key, columns.ITEM, "item")
@@ -70,7 +65,15 @@ def read_table(path: Path, settings: ReadSettings) -> RawData:
     if settings.users_file is not None:
         users = _read_fields(settings.users_file, settings, settings.user_key, columns.USER, "user")
     beside = [file for file in (settings.items_file, settings.users_file) if file is not None]
-    return RawData(path.name.partition(".")[0], rows, items, users, dropped, facts, (path, *beside))
+    return RawData(
+        name=path.name.partition(".")[0],
+        rows=collector.finish(),
+        items=items,
+        users=users,
+        dropped=collector.dropped,
+        facts=facts,
+        files=(path, *beside),
+    )
 
 
 def _load(
@@ -105,8 +108,9 @@ def _read_fields(path: Path, settings: ReadSettings, key: str | None, known: Seq
     """A table of items or users: its key under the name ``key``, every other column as text."""
     loaded = _load(path, settings)
     column = columns.require(path, loaded.frame.columns, known, key, what, f"--{what}-key")
+    faults = Faults().block(loaded.frame.height, loaded.where)
     frame = loaded.frame.select(
-        to_keys(loaded.frame[column], f"{what} key", loaded.where).alias("key"),
+        to_keys(loaded.frame[column], f"{what} key", faults).alias("key"),
         *(_as_text(loaded.frame[name]) for name in loaded.frame.columns if name not in (column, "key")),
     )
     return with_unique_keys(frame, what, loaded.where)

@@ -1,0 +1,253 @@
+"""Raw rows as integer codes: what a reader hands over block by block, and what all later steps work on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from rec_core.types.ids import Float32, Int32, Int64
+from rec_data.config import ReadSettings
+from rec_data.faults import Faults
+from rec_data.ordering import ordered_keys
+from rec_data.values import to_keys, to_ratings, to_seconds
+
+log = logging.getLogger(__name__)
+
+Where = Callable[[int], str]  # row of a block -> "ratings.csv, line 17"
+UInt8 = npt.NDArray[np.uint8]
+COLUMNS = ("user", "item", "timestamp", "rating", "part")
+_CODES = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawRows:
+    """Interactions in the order of the files, keys as codes.
+
+    users       int32 [n]    position of the raw key in ``user_keys``
+    items       int32 [n]    position of the raw key in ``item_keys``
+    user_keys   String, the different raw keys in the order of :func:`rec_data.ordering.ordered_keys`
+    item_keys   the same for items
+    timestamps  int64 [n]    seconds since 1970; None where the source has none
+    ratings     float32 [n]  finite; None where the source has none
+    part        uint8 [n]    0 train, 1 valid, 2 test; None unless the source states its own split
+
+    The result does not depend on how the rows were cut into blocks.
+    """
+
+    users: Int32
+    items: Int32
+    user_keys: pl.Series
+    item_keys: pl.Series
+    timestamps: Int64 | None = None
+    ratings: Float32 | None = None
+    part: UInt8 | None = None
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame) -> RawRows:
+        """From whole columns: ``user`` and ``item`` (String), optional ``timestamp`` (Int64), ``rating``, ``part``."""
+        collector = RowCollector(ReadSettings(timestamp_unit="seconds"))
+        collector.add(frame, lambda row: f"row {row + 1}")
+        return collector.finish()
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are there."""
+        have = {"timestamp": self.timestamps, "rating": self.ratings, "part": self.part}
+        return ["user", "item", *(name for name, column in have.items() if column is not None)]
+
+    def frame(self) -> pl.DataFrame:
+        """The rows with their raw keys, for small data and for tests."""
+        columns: dict[str, pl.Series | npt.NDArray[np.generic]] = {
+            "user": self.user_keys.gather(self.users),
+            "item": self.item_keys.gather(self.items),
+        }
+        for name, column in (("timestamp", self.timestamps), ("rating", self.ratings), ("part", self.part)):
+            if column is not None:
+                columns[name] = column
+        return pl.DataFrame(columns)
+
+
+class RowCollector:
+    """Takes the blocks of a reader, checks every value, and numbers the keys.
+
+    Rows without a user or item key are left out and counted; a time or rating that cannot be read is an error, or
+    left out and counted where the settings say ``bad_rows="drop"``.
+    """
+
+    def __init__(self, settings: ReadSettings) -> None:
+        self._unit = settings.timestamp_unit
+        self.faults = Faults(settings.bad_rows)
+        self.units: dict[str, int] = {}
+        self._users, self._items = _KeyCodes(), _KeyCodes()
+        self._optional: dict[str, list[npt.NDArray[np.generic]]] = {}
+        self._blocks = 0
+
+    def add(self, block: pl.DataFrame, where: Where) -> None:
+        """One block of rows: columns ``user``, ``item`` and, in every block or in none, ``timestamp``, ``rating``
+        (text or numbers) and ``part`` (0, 1, 2). Columns are read in the units that the settings name.
+        """
+        unknown = set(block.columns) - set(COLUMNS)
+        if unknown or not {"user", "item"} <= set(block.columns):
+            raise ValueError(f"a block has the columns {COLUMNS}; got {block.columns}")
+        optional = [name for name in COLUMNS[2:] if name in block.columns]
+        if self._blocks and optional != list(self._optional):
+            raise ValueError(f"the first block had {list(self._optional)}, this one has {optional}")
+        self._blocks += 1
+        faults = self.faults.block(block.height, where)
+        users = to_keys(block["user"], "user key", faults)
+        items = to_keys(block["item"], "item key", faults)
+        faults.leave_out(users.is_null(), "missing_user")
+        faults.leave_out(items.is_null(), "missing_item")
+        values: dict[str, pl.Series] = {}
+        if "timestamp" in optional:
+            values["timestamp"], units = to_seconds(block["timestamp"], self._unit, faults)
+            for unit, n in units.items():
+                self.units[unit] = self.units.get(unit, 0) + n
+        if "rating" in optional:
+            values["rating"] = to_ratings(block["rating"], faults)
+        if "part" in optional:
+            values["part"] = block["part"].cast(pl.UInt8)
+        kept = faults.kept()
+        if kept is not None:
+            users, items = users.filter(kept), items.filter(kept)
+            values = {name: column.filter(kept) for name, column in values.items()}
+        self._users.add(users)
+        self._items.add(items)
+        for name in optional:
+            self._optional.setdefault(name, []).append(values[name].to_numpy())
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Rows left out so far, by reason."""
+        return self.faults.counts
+
+    def finish(self) -> RawRows:
+        """All rows; the collector is empty afterwards."""
+        if len(self.units) > 1:
+            log.warning("timestamps come in several units, each taken as it is: %s", self.units)
+        users, user_keys = self._users.finish()
+        items, item_keys = self._items.finish()
+        optional = {name: _joined(self._optional, name) for name in list(self._optional)}
+        return RawRows(
+            users,
+            items,
+            user_keys,
+            item_keys,
+            optional.get("timestamp"),  # type: ignore[arg-type]
+            optional.get("rating"),  # type: ignore[arg-type]
+            optional.get("part"),  # type: ignore[arg-type]
+        )
+
+
+class _KeyCodes:
+    """Keys of one kind, block by block, to codes in the final order.
+
+    As long as all keys are plain whole numbers they are kept as numbers; text goes through a polars ``Categories``,
+    whose codes stay the same from block to block.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: list[npt.NDArray[np.generic]] = []
+        self._categories: pl.Categories | None = None
+        self._holder: pl.Series | None = None  # polars forgets the codes once no column uses them
+
+    def add(self, keys: pl.Series) -> None:
+        if self._categories is None:
+            numbers = plain_numbers(keys)
+            if numbers is not None:
+                small = not len(numbers) or numbers.max() <= _CODES
+                self._blocks.append(numbers.astype(np.int32) if small else numbers)
+                return
+            self._categories = pl.Categories.random()
+            for i, block in enumerate(self._blocks):
+                self._blocks[i] = self._encoded(pl.Series(block).cast(pl.String))
+        self._blocks.append(self._encoded(keys))
+
+    def _encoded(self, keys: pl.Series) -> Int32:
+        assert self._categories is not None
+        coded = keys.cast(pl.Categorical(self._categories))
+        if self._holder is None:
+            self._holder = coded.head(1)
+        codes = coded.to_physical().to_numpy()
+        return codes.view(np.int32) if codes.dtype == np.uint32 else codes.astype(np.int32)
+
+    def finish(self) -> tuple[Int32, pl.Series]:
+        """Codes of all rows in order, and the keys they stand for."""
+        blocks, self._blocks = self._blocks, []
+        if self._categories is None:
+            return _coded_numbers(blocks)
+        known = self._categories.to_series().cast(pl.String)
+        used = np.zeros(len(known), np.bool_)
+        for block in blocks:
+            used[block] = True
+        keys = ordered_keys(known.filter(pl.Series(used)))
+        position = np.full(len(known), -1, np.int32)
+        position[used] = known.filter(pl.Series(used)).cast(pl.Enum(keys)).to_physical().to_numpy()
+        return _looked_up(blocks, position), keys
+
+
+def _coded_numbers(blocks: list[npt.NDArray[np.generic]]) -> tuple[Int32, pl.Series]:
+    rows = sum(map(len, blocks))
+    top = max((int(block.max()) for block in blocks if len(block)), default=-1)  # type: ignore[attr-defined]
+    if top < max(4 * rows, 1 << 24):
+        used = np.zeros(top + 1, np.bool_)
+        for block in blocks:
+            used[block] = True
+        keys = np.flatnonzero(used)
+        codes = _looked_up(blocks, (np.cumsum(used) - 1).astype(np.int32))
+    else:
+        keys = np.unique(np.concatenate([np.unique(block) for block in blocks])).astype(np.int64)
+        codes = np.empty(rows, np.int32)
+        for at, block in _placed(blocks):
+            codes[at] = np.searchsorted(keys, block)
+    return codes, pl.Series(keys, dtype=pl.Int64).cast(pl.String)
+
+
+def _looked_up(blocks: list[npt.NDArray[np.generic]], position: Int32) -> Int32:
+    codes = np.empty(sum(map(len, blocks)), np.int32)
+    for at, block in _placed(blocks):
+        codes[at] = position[block]
+    return codes
+
+
+def _placed(blocks: list[npt.NDArray[np.generic]]) -> Iterator[tuple[slice, npt.NDArray[np.generic]]]:
+    """Each block with its place among all rows; a block is let go of once the next is asked for."""
+    blocks.reverse()
+    start = 0
+    while blocks:
+        block = blocks.pop()
+        yield slice(start, start + len(block)), block
+        start += len(block)
+
+
+def _joined(columns: dict[str, list[npt.NDArray[np.generic]]], name: str) -> npt.NDArray[np.generic]:
+    blocks = columns.pop(name)
+    dtype = {"timestamp": np.int64, "rating": np.float32, "part": np.uint8}[name]
+    whole = np.empty(sum(map(len, blocks)), dtype)
+    for at, block in _placed(blocks):
+        whole[at] = block
+    return whole
+
+
+def plain_numbers(keys: pl.Series) -> Int64 | None:
+    """The keys as int64 when each is a plain whole number (no sign, no leading zero, at most 18 digits), else None."""
+    numbers = keys.cast(pl.Int64, strict=False)
+    if numbers.null_count():
+        return None
+    values, digits = numbers.to_numpy(), keys.str.len_bytes().to_numpy()
+    if not len(values):
+        return np.empty(0, np.int64)
+    if int(values.min()) < 0 or int(values.max()) >= 10**18:
+        return None
+    wanted = np.ones(len(values), np.uint32)
+    for power in range(1, len(str(int(values.max())))):
+        wanted += values >= 10**power
+    return values if (digits == wanted).all() else None
