@@ -166,7 +166,11 @@ def test_an_items_file_gives_titles_and_text_fields(tmp_path):
     }
     pl.DataFrame({"id": [1, 2], "tags": [["a", "b"], []], "price": [1.5, None]}).write_parquet(tmp_path / "i.parquet")
     raw = table(log, items_file=tmp_path / "i.parquet", item_key="id")
-    assert raw.items.to_dict(as_series=False) == {"key": ["1", "2"], "tags": ["a, b", None], "price": ["1.5", None]}
+    assert raw.items.to_dict(as_series=False) == {
+        "key": ["1", "2"],
+        "tags": [["a", "b"], []],
+        "price": ["1.5", None],
+    }
     items.write_text("asin,name\n1,a\n2,b\n1,c\n")
     with pytest.raises(DataError, match=r"line 4: raw item key '1' occurs for the second time \(first: .*line 2\)"):
         table(log, items_file=items)
@@ -198,5 +202,5 @@ def test_a_wrong_mapping_names_what_there_is(raw_files, settings, message):
 def test_settings_that_hang_in_the_air_are_refused():
     with pytest.raises(SettingsError, match="name that file too"):
         ReadSettings(item_key="asin")
-    with pytest.raises(SettingsError, match="--format is one of auto, movielens, recbole, table; got 'movielen'"):
+    with pytest.raises(SettingsError, match="--format is one of auto, movielens, .*; got 'movielen'"):
         replace(ReadSettings(), format="movielen")

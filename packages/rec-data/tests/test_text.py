@@ -128,7 +128,7 @@ def test_a_field_may_be_longer_than_the_standard_library_allows(table):
 def test_counts_do_not_depend_on_where_a_file_is_cut_into_chunks(table, monkeypatch):
     data = "user,item\n" + "a,b\n" * 50 + "\n" + "c,d\n" * 50 + "e\n"
     for chunk in (3, 4, 5, 7, 64):
-        monkeypatch.setattr(text, "_CHUNK", chunk)
+        monkeypatch.setattr(text, "BLOCK", chunk)
         with pytest.raises(DataError, match="line 103 has 1 field, wanted 2: 'e'"):
             table(data)
         assert table(data[:-2]).blank == 1

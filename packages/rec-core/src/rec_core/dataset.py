@@ -4,7 +4,7 @@
 ``timestamps.npy`` int64, ``ratings.npy`` float32 and ``generated.npy`` bool where the source has them. The split is
 ``boundaries.npy`` int64 [n_users, 2] (where valid and where test begin in each user's row) when every user's parts
 follow each other in time, else one byte per event in ``part.npy``. ``users.parquet`` and ``items.parquet`` hold raw
-keys and text fields.
+keys and text fields, ``reviews.parquet`` the review texts where the data set has them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import numpy.typing as npt
 
 from rec_core.artifacts import Artifact, Input, create, open_artifact
 from rec_core.errors import ArtifactError
-from rec_core.types import Dataset, IdMap, Interactions, ItemCatalog, Split, UserCatalog
+from rec_core.types import Dataset, IdMap, Interactions, ItemCatalog, Reviews, Split, UserCatalog
 from rec_core.types.ids import Int64
 
 KIND = "dataset"
+_CHUNK = 1 << 22
 
 
 def write_dataset(
@@ -55,6 +56,8 @@ def write_dataset(
         out.table(
             "items", {"key": list(dataset.items.ids.keys), **{f"field:{k}": v for k, v in dataset.items.fields.items()}}
         )
+        if dataset.reviews is not None:
+            out.table("reviews", _review_columns(dataset.reviews))
         out.describe(
             name=dataset.name,
             protocol=dataset.split.protocol,
@@ -100,18 +103,44 @@ def read_dataset(path: Path | str | Artifact) -> Dataset:
         users=UserCatalog(IdMap(tuple(users["key"]), "user"), _fields(users)),
         items=ItemCatalog(IdMap(tuple(items["key"]), "item"), _fields(items), n_interacted),
         split=Split(events, part, str(artifact.manifest["protocol"])),
+        reviews=_reviews(artifact.table("reviews")) if artifact.has("reviews.parquet") else None,
+    )
+
+
+def _review_columns(reviews: Reviews) -> dict[str, Any]:
+    optional = {"timestamps": reviews.timestamps, "ratings": reviews.ratings, "summaries": reviews.summaries}
+    columns = {"users": reviews.users, "items": reviews.items, "texts": list(reviews.texts)}
+    return columns | {k: list(v) if isinstance(v, tuple) else v for k, v in optional.items() if v is not None}
+
+
+def _reviews(table: Mapping[str, list[Any]]) -> Reviews:
+    return Reviews(
+        users=np.asarray(table["users"], np.int64),
+        items=np.asarray(table["items"], np.int32),
+        texts=tuple(table["texts"]),
+        timestamps=np.asarray(table["timestamps"], np.int64) if "timestamps" in table else None,
+        ratings=np.asarray(table["ratings"], np.float32) if "ratings" in table else None,
+        summaries=tuple(table["summaries"]) if "summaries" in table else None,
     )
 
 
 def part_boundaries(split: Split, offsets: Int64) -> Int64 | None:
     """int64 [n_users, 2], the row positions where valid and test begin; None when a user's parts are not in order."""
-    part = split.part
-    same_user = np.diff(split.interactions.users) == 0
-    if (same_user & (np.diff(part.astype(np.int8)) < 0)).any():
-        return None
-    users = split.interactions.users
-    columns = [np.bincount(users[part < code], minlength=split.n_users) for code in (1, 2)]
-    return offsets[:-1, None] + np.stack(columns, axis=1).astype(np.int64)
+    part, n = split.part, len(split.part)
+    lengths = np.diff(offsets)
+    begins = np.zeros(n, np.bool_)
+    begins[offsets[:-1][lengths > 0]] = True
+    for start in range(0, max(n - 1, 1), _CHUNK):
+        rows = slice(start, min(start + _CHUNK + 1, n))
+        if ((part[rows][1:] < part[rows][:-1]) & ~begins[rows][1:]).any():
+            return None
+    columns = []
+    for code in (1, 2):
+        before = np.zeros(split.n_users, np.int64)
+        if n:
+            before[lengths > 0] = np.add.reduceat(part < code, offsets[:-1][lengths > 0], dtype=np.int64)
+        columns.append(before)
+    return offsets[:-1, None] + np.stack(columns, axis=1)
 
 
 def _part_of(boundaries: Int64, offsets: Int64) -> npt.NDArray[np.uint8]:

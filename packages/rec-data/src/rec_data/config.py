@@ -91,7 +91,7 @@ class ReadSettings:
     reviews: bool = False
     """Keep review texts where the source has them (amazon, yelp)."""
     bad_rows: Literal["error", "drop"] = "error"
-    """Rows that cannot be read (a time that is none, a missing field): stop at the first, or leave them out, counted."""
+    """Rows that cannot be read (a time that is none, a field too few): stop at the first, or leave out and count."""
     strict: bool = False
     """Stop when the reader left out any row or blank line at all, instead of counting it in the manifest."""
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from rec_core.types.ids import Int64
+from rec_core.types.ids import Bool, Int32, Int64
+
+PARTITION = 1 << 16  # rows that are sorted at a time: row, user and 31 bits of time then share one 64-bit key
+_CHUNK = 1 << 22
+Rows = npt.NDArray[np.signedinteger[npt.NBitBase]]
 
 
 def ordered_keys(keys: pl.Series) -> pl.Series:
@@ -20,30 +26,88 @@ def ordered_keys(keys: pl.Series) -> pl.Series:
     return pl.DataFrame({"key": unique, "number": number}).sort("number", "key", nulls_last=True)["key"]
 
 
-def codes_of(keys: pl.Series, ordered: pl.Series) -> Int64:
-    """Position of each key in ``ordered``, int64; every key must be there."""
-    return keys.cast(pl.Enum(ordered)).to_physical().to_numpy().astype(np.int64)
+def event_order(users: Int32 | Int64, times: Int64 | None, keep: Bool | None = None) -> Int64 | Int32:
+    """Positions of the rows (of those where ``keep``) by (user, time, row), int32 where that is enough.
+
+    Rows are dealt into ranges of users of about ``PARTITION`` rows, and each range is sorted on one packed integer
+    (user, time, row): memory stays at one position per row, and the sort at the speed of a plain ``np.sort``.
+    """
+    n = len(users)
+    dtype = np.int32 if n < 2**31 else np.int64
+    counts = user_counts(users, keep)
+    rows = np.empty(int(counts.sum()), dtype)
+    starts, range_of = _ranges(counts)
+    _deal(rows, users, keep, starts, range_of)
+    if times is None:
+        first, span = 0, 0
+    else:
+        first = int(times.min()) if n else 0
+        span = (int(times.max()) - first).bit_length() if n else 0
+    for start, stop in zip(starts[:-1], starts[1:], strict=True):
+        part = rows[start:stop]
+        if len(part) < 2:
+            continue
+        user = users[part].astype(np.int64)
+        user -= user.min()
+        time = None if times is None else times[part]
+        if time is None and not user.any():
+            continue  # one user, in the order of the file already
+        user_bits, row_bits = int(user.max()).bit_length(), (len(part) - 1).bit_length()
+        if user_bits + span + row_bits <= 63:
+            user <<= span
+            if time is not None:
+                user |= time - first
+            user <<= row_bits
+            user |= np.arange(len(part))
+            user.sort()
+            user &= (1 << row_bits) - 1
+            part[:] = part[user]
+        else:
+            part[:] = part[np.lexsort((user,) if time is None else (time, user))]
+    return rows
 
 
-def event_order(users: Int64, timestamps: Int64 | None) -> Int64 | None:
-    """Positions of the rows by (user, timestamp, row); None where they lie so already."""
-    if timestamps is None:
-        return None if (np.diff(users) >= 0).all() else np.argsort(users, kind="stable")
-    if not len(users):
-        return None
-    step = np.diff(users)
-    if ((step > 0) | ((step == 0) & (np.diff(timestamps) >= 0))).all():
-        return None
-    first = int(timestamps.min())
-    bits = int(timestamps.max()) - first
-    if int(users.max()).bit_length() + bits.bit_length() <= 62:  # one packed key sorts twice as fast as two columns
-        return np.argsort((users << bits.bit_length()) | (timestamps - first), kind="stable")
-    return np.lexsort((timestamps, users))
+def user_counts(users: Int32 | Int64, keep: Bool | None = None) -> Int64:
+    """Rows per user (of those where ``keep``), int64 up to the largest user."""
+    size = int(users.max(initial=-1)) + 1
+    counts = np.zeros(size, np.int64)
+    for chunk in chunks(len(users)):
+        some = users[chunk] if keep is None else users[chunk][keep[chunk]]
+        counts += np.bincount(some, minlength=size)
+    return counts
 
 
-def compact(codes: Int64, size: int) -> tuple[Int64, npt.NDArray[np.int64]]:
-    """Codes renumbered without gaps in the same order, and the old code of each new one."""
-    used = np.flatnonzero(np.bincount(codes, minlength=size))
-    new = np.full(size, -1, np.int64)
-    new[used] = np.arange(len(used))
-    return new[codes], used
+def chunks(n: int, size: int = _CHUNK) -> Iterator[slice]:
+    """Slices that cover 0..n-1: what is worked on at a time, so that temporary arrays stay small."""
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
+def _ranges(counts: Int64) -> tuple[Int64, npt.NDArray[np.uint16]]:
+    """Cut users 0..n-1 into ranges of about ``PARTITION`` rows: first row of each range, and the range of each user."""
+    before = np.cumsum(counts) - counts
+    total = int(counts.sum())
+    size = max(PARTITION, -(-total // 2**15))  # so that 16 bits number the ranges
+    range_of = np.unique(before // size, return_inverse=True)[1].astype(np.uint16)
+    starts = np.zeros(int(range_of.max(initial=0)) + 2, np.int64)
+    np.add.at(starts, range_of.astype(np.int64) + 1, counts)
+    return np.cumsum(starts), range_of
+
+
+def _deal(rows: Rows, users: Int32 | Int64, keep: Bool | None, starts: Int64, range_of: npt.NDArray[np.uint16]) -> None:
+    """Fill ``rows`` with row numbers, range by range, in the order of the file inside each."""
+    filled = starts[:-1].copy()
+    for chunk in chunks(len(users)):
+        at = np.arange(chunk.start, chunk.stop) if keep is None else chunk.start + np.flatnonzero(keep[chunk])
+        if len(starts) == 2:
+            rows[filled[0] : filled[0] + len(at)] = at
+            filled[0] += len(at)
+            continue
+        of = range_of[users[at] if keep is not None else users[chunk]]
+        order = np.argsort(of, kind="stable")  # a radix sort for 16 bits
+        sizes = np.bincount(of, minlength=len(filled))
+        at = at[order]
+        stops = np.cumsum(sizes)
+        for i in np.flatnonzero(sizes):
+            rows[filled[i] : filled[i] + sizes[i]] = at[stops[i] - sizes[i] : stops[i]]
+        filled += sizes

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from rec_core.artifacts import Artifact, Input, check_output
 from rec_core.assets import ASSETS, Fetched, content_hash, fetch
 from rec_core.dataset import write_dataset
 from rec_core.errors import DataError, SettingsError, nearest
-from rec_core.types import Dataset, IdMap, Interactions, ItemCatalog, Split, UserCatalog
+from rec_core.types import Dataset, IdMap, Interactions, ItemCatalog, Reviews, UserCatalog
 from rec_core.types.ids import Bool
+from rec_data.catalog_text import clean_items
 from rec_data.config import PrepareSettings
-from rec_data.filters import k_core, one_per_pair
-from rec_data.ordering import compact, event_order, ordered_keys
+from rec_data.events import Events
+from rec_data.filters import by_length, k_core, one_per_pair, sessions
+from rec_data.ordering import event_order, ordered_keys
 from rec_data.raw import RawData
 from rec_data.readers import read
-from rec_data.splits import global_time, leave_one_out
+from rec_data.splits import make_split
+from rec_data.streams import hashed, stream_key
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,9 @@ def prepare(
     raw = read(path, settings)
     if asset is not None:
         raw = replace(raw, name=asset.asset.name)
-    made = make_dataset(raw, settings)
+    events = Events(raw.rows)
+    raw = replace(raw, rows=raw.rows.without_rows())  # so that the columns belong to events alone
+    made = _make(events, raw, settings)
     files = raw.file_hashes()
     source_facts = {**raw.facts, "files": files}
     if asset is not None:
@@ -54,7 +58,7 @@ def prepare(
         settings=settings,
         inputs=[Input("raw", path, content_hash(files))],
         counts=made.counts,
-        about={"source": source_facts, "split": made.split_facts},
+        about={"source": source_facts, "split": made.split_facts, "text": made.text_facts},
         overwrite=overwrite,
     )
 
@@ -93,111 +97,196 @@ class Made:
 
     counts       for the manifest; ``lines`` equals ``interactions`` plus everything in ``dropped``
     split_facts  what the split decided: users that were too short, where the cuts are
+    text_facts   what the cleaning of the item texts changed
     """
 
     dataset: Dataset
     counts: Mapping[str, Any]
     split_facts: Mapping[str, Any]
+    text_facts: Mapping[str, Any]
 
 
 def make_dataset(raw: RawData, settings: PrepareSettings) -> Made:
     """Filter, number, order and split raw rows.
 
-    In this order: the rating bound, repeated pairs, the k-core; then ids in the order of :func:`ordered_keys`, events
-    by (user, timestamp, row), the split. Items of the raw catalog without interactions follow as cold items.
+    In this order: rows outside the rating and time bounds and of undescribed items, the order of events by (user,
+    timestamp, row), sessions, repeated pairs, the k-core, limits on history lengths; then ids in the order of
+    :func:`ordered_keys` and the split. Items of the raw catalog without interactions follow as cold items.
     """
-    user_keys, item_keys = raw.rows.user_keys, raw.rows.item_keys
-    table = _Rows.of(raw)
-    dropped = dict(raw.dropped)
+    return _make(Events(raw.rows), raw, settings)
 
-    def drop(reason: str, stays: Bool) -> _Rows:
-        gone = len(stays) - int(stays.sum())
+
+def _make(events: Events, raw: RawData, settings: PrepareSettings) -> Made:
+    """Like :func:`make_dataset` for the rows in ``events``, which are used up; ``raw.rows`` gives their keys alone."""
+    dropped = dict(raw.dropped)
+    lines = len(events) + sum(dropped.values())
+
+    def drop(reason: str, stays: Bool) -> None:
+        gone = len(stays) - int(np.count_nonzero(stays))
         if not gone:
-            return table
+            return
         dropped[reason] = gone
         if gone == len(stays):
-            raise DataError(_nothing_left(raw, dropped, settings))
-        return table.where(stays)
+            raise DataError(_nothing_left(raw.name, lines, dropped, settings))
+        events.where(stays)
 
-    if not len(table.users):
-        raise DataError(_nothing_left(raw, dropped, settings))
-    if settings.min_rating is not None:
-        if table.ratings is None:
-            raise SettingsError(f"--min-rating needs ratings, and {raw.name} has none (--rating-column names them)")
-        table = drop("below_min_rating", table.ratings >= settings.min_rating)
-    table = table.in_order()
+    if not len(events):
+        raise DataError(_nothing_left(raw.name, lines, dropped, settings))
+    for reason, stays in _bounds(events, raw, settings):
+        drop(reason, stays)
+    _put_in_order(events, settings)
+    facts: dict[str, Any] = _alike(raw)
+    user_keys: pl.Series = raw.rows.user_keys
+    user_of: pl.Series | None = None  # with sessions, the user of each
+    if settings.session_gap is not None:
+        user_keys, user_of = _cut_into_sessions(events, raw, settings.session_gap)
+        facts["sessions_of_users"] = raw.rows.user_keys.len()
     if settings.duplicates != "all":
-        table = drop("duplicate", one_per_pair(table.users, table.items, settings.duplicates))
-    stays, rounds = k_core(table.users, table.items, settings.user_core, settings.item_core)
-    table = drop("k_core", stays)
+        drop("duplicate", one_per_pair(events.users, events.items, settings.duplicates))
+    once = settings.k_core_rule == "one-pass"
+    stays, rounds = k_core(events.users, events.items, settings.user_core, settings.item_core, once=once)
+    drop("k_core", stays)
+    if settings.min_events > 1 or settings.max_events is not None:
+        drop("too_few_events", by_length(events.users, settings.min_events, None)[0])
+        drop("beyond_max_events", by_length(events.users, 1, settings.max_events)[1])
 
-    users, kept_users = compact(table.users, len(user_keys))
-    items, kept_items = compact(table.items, len(item_keys))
+    kept_users = events.renumber("users", np.int64)
+    kept_items = events.renumber("items", np.int32)
     interactions = Interactions(
-        users=users,
-        items=items.astype(np.int32),
+        users=events.users.astype(np.int64, copy=False),
+        items=events.items,
         n_users=len(kept_users),
         n_items=len(kept_items),
-        timestamps=table.timestamps,
-        ratings=table.ratings,
+        timestamps=events.timestamps,
+        ratings=events.ratings,
     )
-    split, split_facts = _split(interactions, settings)
-    user_keys, item_keys = user_keys.gather(kept_users), item_keys.gather(kept_items)
-    known_items = raw.items if raw.items is not None else pl.DataFrame({"key": item_keys})
-    cold = ordered_keys(known_items["key"].filter(~known_items["key"].is_in(item_keys.implode())))
-    dataset = Dataset(
-        name=settings.name or raw.name,
-        users=UserCatalog(IdMap(tuple(user_keys), "user"), _fields(user_keys, raw.users)),
-        items=ItemCatalog(
-            IdMap(tuple(item_keys) + tuple(cold), "item"),
-            _fields(pl.concat([item_keys, cold]), raw.items),
-            len(item_keys),
-        ),
-        split=split,
+    split, split_facts = make_split(interactions, settings, given_part=events.part)
+    user_keys, item_keys = user_keys.gather(kept_users), raw.rows.item_keys.gather(kept_items)
+    users = UserCatalog(
+        IdMap(tuple(user_keys), "user"),
+        _fields(user_keys if user_of is None else user_of.gather(kept_users), raw.users),
     )
+    items, text_facts = _catalog(item_keys, raw, settings)
+    reviews, review_facts = _reviews(raw, users, items, interactions)
     tied = interactions.tied_share
     counts = {
-        "lines": raw.lines,
+        "lines": lines,
         "dropped": dropped,
         "k_core_rounds": rounds,
         "tied_timestamp_share": None if np.isnan(tied) else round(tied, 6),
+        **facts,
+        **review_facts,
     }
-    return Made(dataset, counts, split_facts)
+    return Made(Dataset(settings.name or raw.name, users, items, split, reviews), counts, split_facts, text_facts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    users: npt.NDArray[np.int64]
-    items: npt.NDArray[np.int64]
-    timestamps: npt.NDArray[np.int64] | None
-    ratings: npt.NDArray[np.float32] | None
-
-    @classmethod
-    def of(cls, raw: RawData) -> _Rows:
-        rows = raw.rows
-        return cls(rows.users.astype(np.int64), rows.items.astype(np.int64), rows.timestamps, rows.ratings)
-
-    def where(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> _Rows:
-        timestamps = None if self.timestamps is None else self.timestamps[rows]
-        ratings = None if self.ratings is None else self.ratings[rows]
-        return _Rows(self.users[rows], self.items[rows], timestamps, ratings)
-
-    def in_order(self) -> _Rows:
-        order = event_order(self.users, self.timestamps)
-        return self if order is None else self.where(order)
+def _alike(raw: RawData) -> dict[str, Any]:
+    """How many raw keys differ from another one in case or surrounding blanks alone; they stay keys of their own."""
+    facts = {}
+    for what, keys in (("users", raw.rows.user_keys), ("items", raw.rows.item_keys)):
+        folded = keys.str.strip_chars().str.to_lowercase()
+        extra = len(keys) - folded.n_unique()
+        if extra:
+            facts[f"{what}_alike"] = extra
+            example = keys.filter(folded.is_duplicated()).head(2).to_list()
+            log.warning(
+                "%s %s keys differ from another in case or blanks alone, such as %s", f"{extra:,}", what, example
+            )
+    return facts
 
 
-def _split(interactions: Interactions, settings: PrepareSettings) -> tuple[Split, dict[str, Any]]:
-    if settings.split == "leave-one-out":
-        split, facts = leave_one_out(interactions)
-        if facts["users_too_short"]:
-            log.info("%s users have fewer than 3 events and stay in train whole", f"{facts['users_too_short']:,}")
-    else:
-        split, facts = global_time(interactions, settings.valid_share, settings.test_share)
-    if interactions.timestamps is None:
-        log.warning("the data has no timestamps: the order of the file stands for the order in time")
-        facts["order"] = "file"
-    return split, facts
+def _bounds(events: Events, raw: RawData, settings: PrepareSettings) -> Iterator[tuple[str, Bool]]:
+    """Why rows go because of what they say themselves, and which stay."""
+    if settings.min_rating is not None:
+        if events.ratings is None:
+            raise SettingsError(f"--min-rating needs ratings, and {raw.name} has none (--rating-column names them)")
+        yield "below_min_rating", events.ratings >= settings.min_rating
+    for option, second in (("since", settings.first_second), ("until", settings.end_second)):
+        if second is not None:
+            if events.timestamps is None:
+                raise SettingsError(f"--{option} needs times, and {raw.name} has none (--timestamp-column names them)")
+            early = option == "since"
+            yield f"{option}_bound", events.timestamps >= second if early else events.timestamps < second
+    if settings.described_items_only:
+        if raw.items is None or "title" not in raw.items.columns:
+            raise SettingsError(f"--described-items-only needs item titles, and {raw.name} has none (--items-file)")
+        titles = raw.items["title"]
+        if titles.dtype == pl.String:
+            titles = titles.str.strip_chars().replace("", None)
+        titled = raw.items["key"].filter(titles.is_not_null())
+        yield "undescribed_item", raw.rows.item_keys.is_in(titled.implode()).to_numpy()[events.items]
+
+
+def _put_in_order(events: Events, settings: PrepareSettings) -> None:
+    times = events.timestamps
+    if settings.order == "random":
+        if times is not None:
+            raise SettingsError(
+                "--order random is for data without times; leave it out, or add --timestamp-column none"
+            )
+        drawn = hashed(stream_key(settings.seed, "order of events"), events.users, events.items)
+        times = (drawn >> np.uint64(2)).astype(np.int64)
+    events.take(event_order(events.users, times))
+
+
+def _cut_into_sessions(events: Events, raw: RawData, gap: int) -> tuple[pl.Series, pl.Series]:
+    """Sessions take the place of users: key of each ("ann/1"), and the user's own key."""
+    if events.timestamps is None:
+        raise SettingsError(f"--session-gap needs times, and {raw.name} has none (--timestamp-column names them)")
+    if raw.reviews is not None:
+        raise SettingsError("--session-gap and --reviews exclude each other: a review belongs to a user")
+    number, user = sessions(events.users, events.timestamps, gap)
+    first = np.flatnonzero(np.diff(user, prepend=-1) != 0)
+    within = np.arange(len(user)) - np.repeat(first, np.diff(first, append=len(user))) + 1
+    events.replace("users", number)
+    user_of = raw.rows.user_keys.gather(user)
+    keys = pl.DataFrame({"user": user_of, "n": within}).select(pl.format("{}/{}", "user", "n").alias("key"))["key"]
+    return keys, user_of
+
+
+def _catalog(item_keys: pl.Series, raw: RawData, settings: PrepareSettings) -> tuple[ItemCatalog, dict[str, Any]]:
+    """Interacted items in id order, then cold ones, their text cleaned."""
+    if raw.items is None:
+        if settings.item_fields is not None:
+            raise SettingsError(f"--item-fields selects text fields, and {raw.name} describes no items (--items-file)")
+        return ItemCatalog(IdMap(tuple(item_keys), "item"), {}, len(item_keys)), {}
+    known = raw.items["key"]
+    cold = ordered_keys(known.filter(~known.is_in(item_keys.implode())))
+    if not settings.cold_items:
+        cold = cold.clear()
+    keys = pl.concat([item_keys, cold])
+    described = raw.items.filter(known.is_in(keys.implode()))
+    wanted = None if settings.item_fields is None else [name.strip() for name in settings.item_fields.split(",")]
+    cleaned, facts = clean_items(described, settings.text_rules, fields=wanted, max_text=settings.max_text)
+    return ItemCatalog(IdMap(tuple(keys), "item"), _fields(keys, cleaned), len(item_keys)), facts
+
+
+def _reviews(
+    raw: RawData, users: UserCatalog, items: ItemCatalog, interactions: Interactions
+) -> tuple[Reviews | None, dict[str, int]]:
+    """The reviews of the interactions that are left, by (user, time, row)."""
+    if raw.reviews is None:
+        return None, {}
+    ids = [
+        pl.DataFrame({what: keys, f"{what}_id": np.arange(len(keys))}, schema_overrides={what: pl.String})
+        for what, keys in (("user", list(users.ids.keys)), ("item", list(items.ids.keys[: items.n_interacted])))
+    ]
+    found = raw.reviews.join(ids[0], on="user", how="inner", maintain_order="left")
+    found = found.join(ids[1], on="item", how="inner", maintain_order="left")
+    pairs = pl.DataFrame({"user_id": interactions.users, "item_id": interactions.items.astype(np.int64)}).unique()
+    found = found.join(pairs, on=["user_id", "item_id"], how="semi", maintain_order="left")
+    by = ["user_id", *(["timestamp"] if "timestamp" in found.columns else [])]
+    found = found.sort(by, maintain_order=True)
+    columns = {name: found[name].to_numpy() if name in found.columns else None for name in ("timestamp", "rating")}
+    reviews = Reviews(
+        users=found["user_id"].to_numpy().astype(np.int64),
+        items=found["item_id"].to_numpy().astype(np.int32),
+        texts=tuple(found["text"].fill_null("")),
+        timestamps=columns["timestamp"],
+        ratings=columns["rating"],
+        summaries=tuple(found["summary"]) if "summary" in found.columns else None,
+    )
+    return reviews, {"reviews": len(reviews), "reviews_left_out": raw.reviews.height - len(reviews)}
 
 
 def _fields(keys: pl.Series, table: pl.DataFrame | None) -> dict[str, list[str | None]]:
@@ -209,11 +298,15 @@ def _fields(keys: pl.Series, table: pl.DataFrame | None) -> dict[str, list[str |
     return {name: found[name].to_list() for name in table.columns if name != "key"}
 
 
-def _nothing_left(raw: RawData, dropped: Mapping[str, int], settings: PrepareSettings) -> str:
-    if not raw.lines:
-        return f"{raw.name}: the file has a header at most, and no rows"
+def _nothing_left(name: str, lines: int, dropped: Mapping[str, int], settings: PrepareSettings) -> str:
+    if not lines:
+        return f"{name}: the file has a header at most, and no rows"
     gone = ", ".join(f"{n:,} by {reason}" for reason, n in dropped.items())
     wishes = f"--k-core {settings.user_core}" if settings.user_core == settings.item_core else "the k-core bounds"
-    if settings.min_rating is not None:
-        wishes += f" or --min-rating {settings.min_rating:g}"
-    return f"empty result after filtering: of {raw.lines:,} lines {gone} were dropped; ask for less than {wishes}"
+    for option in ("min_rating", "since", "until"):
+        value = getattr(settings, option)
+        if value is not None:
+            wishes += (
+                f" or --{option.replace('_', '-')} {value:g}" if option == "min_rating" else f" or --{option} {value}"
+            )
+    return f"empty result after filtering: of {lines:,} lines {gone} were dropped; ask for less than {wishes}"

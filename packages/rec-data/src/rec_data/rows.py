@@ -57,6 +57,11 @@ class RawRows:
         collector.add(frame, lambda row: f"row {row + 1}")
         return collector.finish()
 
+    def without_rows(self) -> RawRows:
+        """No rows, the same keys."""
+        none = np.empty(0, np.int32)
+        return RawRows(none, none, self.user_keys, self.item_keys)
+
     @property
     def columns(self) -> list[str]:
         """The columns that are there."""
@@ -196,7 +201,7 @@ class _KeyCodes:
 
 def _coded_numbers(blocks: list[npt.NDArray[np.generic]]) -> tuple[Int32, pl.Series]:
     rows = sum(map(len, blocks))
-    top = max((int(block.max()) for block in blocks if len(block)), default=-1)  # type: ignore[attr-defined]
+    top = max((int(block.max()) for block in blocks if len(block)), default=-1)
     if top < max(4 * rows, 1 << 24):
         used = np.zeros(top + 1, np.bool_)
         for block in blocks:

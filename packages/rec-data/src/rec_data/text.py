@@ -1,9 +1,9 @@
-"""Text tables, read so that every physical line is accounted for.
+"""Text tables, read block by block so that every physical line is accounted for.
 
 polars is fast but trusting: it merges lines at an unbalanced quote, fills up short rows and turns `0012` into 12. So
-every column is read as text, lines and separators are counted beside it, and files that hold quotes go through the
-strict parser of the standard library. The work per row is done in C or Rust; Python walks over lines only to find the
-one that an error message names.
+every column is read as text, lines and separators are counted beside it, and blocks that hold quotes go through the
+strict parser of the standard library. The work per row is done in C or Rust; Python walks over lines only in a block
+that holds a faulty one.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ import codecs
 import csv
 import gzip
 import io
-import mmap
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import polars as pl
 
 from rec_core.errors import DataError, SettingsError
+from rec_data.faults import Faults
 
-Bytes = bytes | mmap.mmap
 SEPARATORS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a vertical bar", "::": "'::'", " ": "a blank"}
-_CHUNK = 1 << 24
+BLOCK = 1 << 25
 _STAND_IN = "\x1f"  # ASCII's own unit separator, for separators of several characters
+_BLANK_LINE = re.compile(rb"(?m)^\r?\n|^\r\Z")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,19 @@ class TextTable:
         return f"{self.path}, line {self.line(row)}"
 
 
+@dataclass(frozen=True)
+class TextBlock:
+    """Some consecutive rows of a text table; ``line`` as in :class:`TextTable`, of the whole file."""
+
+    path: Path
+    frame: pl.DataFrame
+    line: Callable[[int], int]
+
+    def where(self, row: int) -> str:
+        """``ratings.csv, line 17`` for a row of the block."""
+        return f"{self.path}, line {self.line(row)}"
+
+
 def read_text_table(
     path: Path,
     *,
@@ -63,24 +77,99 @@ def read_text_table(
     one_line_rows: bool = True,
     separator_may_differ: bool = False,
 ) -> TextTable:
-    """Read a text table, gzipped or not.
+    """A whole text table at once, with the options of :func:`text_blocks`; every fault is an error."""
+    faults = Faults()
+    blocks = list(
+        text_blocks(
+            path,
+            faults,
+            separator=separator,
+            columns=columns,
+            wanted=wanted,
+            encoding=encoding,
+            quotes=quotes,
+            one_line_rows=one_line_rows,
+            separator_may_differ=separator_may_differ,
+        )
+    )
+    starts = np.cumsum([0, *(block.frame.height for block in blocks)])
+
+    def line(row: int) -> int:
+        at = int(np.searchsorted(starts, row, side="right")) - 1
+        return blocks[at].line(row - int(starts[at]))
+
+    return TextTable(path, pl.concat([block.frame for block in blocks]), faults.counts.get("blank_line", 0), line)
+
+
+def text_blocks(
+    path: Path,
+    faults: Faults,
+    *,
+    separator: str | None = None,
+    columns: Sequence[str] | None = None,
+    wanted: Callable[[Sequence[str]], Sequence[str]] | None = None,
+    encoding: str = "utf-8",
+    quotes: bool = False,
+    one_line_rows: bool = True,
+    separator_may_differ: bool = False,
+    block_bytes: int | None = None,
+) -> Iterator[TextBlock]:
+    """Read a text table, gzipped or not, in blocks of lines; at least one block, which may be empty, is given.
 
     ``separator`` None is guessed from the first line, with ``separator_may_differ`` also one that this line does not
-    hold (that of another table). ``columns`` names the columns of a file without a header; else
-    the first line is the header. ``wanted`` is given the columns and returns those to keep; it may raise. With
-    ``one_line_rows`` a quoted field that spans lines is an error, because in a table of keys and numbers it is an
-    unbalanced quote. Raises :class:`DataError`, naming file and line, for rows with more or fewer fields than the
-    first, bytes that are not ``encoding``, NUL bytes and unbalanced quotes.
+    hold (that of another table). ``columns`` names the columns of a file without a header; else the first line is
+    the header. ``wanted`` is given the columns and returns those to keep; it may raise. With ``one_line_rows`` a
+    quoted field that spans lines is an error, because in a table of keys and numbers it is an unbalanced quote;
+    without it the file is read as one block.
+
+    Blank lines are counted in ``faults`` as ``blank_line``. Rows with more or fewer fields than the first, bytes that
+    are not ``encoding`` and NUL bytes are a :class:`DataError` that names file and line, or, where the faults are to
+    be dropped, counted as ``wrong_field_count``, ``wrong_encoding`` and ``nul_byte``. Unbalanced quotes are always an
+    error: nobody can say where the row ends.
     """
-    data = _as_utf8(path, _load(path), encoding)
-    try:
-        counted = _count(data, (b"\0", b'"', b"\n\n", b"\n\r\n"))
-        if counted[b"\0"]:
-            at = data.find(b"\0")
-            line = 1 + _count(data[:at], (b"\n",))[b"\n"]
-            raise DataError(f"{path}, line {line} holds a NUL byte: this is not a text table, or it is damaged")
+    reader: _Reader | None = None
+    line = 1
+    for data in _byte_blocks(path, encoding, (block_bytes or BLOCK) if one_line_rows else None):
+        if reader is None:
+            reader = _Reader.open(
+                path, data, faults, separator, columns, wanted, quotes, one_line_rows, separator_may_differ
+            )
+            body, first = (data, line) if columns is not None else reader.after_header(data)
+        else:
+            body, first = data, line
+        yield reader.block(body, first)
+        line += data.count(b"\n")
+
+
+@dataclass(frozen=True)
+class _Reader:
+    path: Path
+    faults: Faults
+    separator: str
+    names: list[str]
+    keep: list[str]
+    quotes: bool
+    one_line_rows: bool
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        data: bytes,
+        faults: Faults,
+        separator: str | None,
+        columns: Sequence[str] | None,
+        wanted: Callable[[Sequence[str]], Sequence[str]] | None,
+        quotes: bool,
+        one_line_rows: bool,
+        separator_may_differ: bool,
+    ) -> _Reader:
+        """What the first line tells."""
         end = data.find(b"\n")
-        first = _decoded(path, data[: end if end != -1 else len(data)]).rstrip("\r")
+        head = data[: end if end != -1 else len(data)]
+        if b"\0" in head:
+            raise _nul_byte(path, 1)
+        first = _decoded(path, head, 1).rstrip("\r")
         if not first.strip():
             raise DataError(f"{path} " + ("is empty" if not len(data) else "starts with a blank line; wanted a header"))
         if "\r" in first:
@@ -88,81 +177,310 @@ def read_text_table(
         if separator_may_differ and separator is not None and _character(separator) not in first:
             separator = None
         separator = _separator(path, first, separator, columns)
-        table = _Layout(path, separator, columns is None, bool(quotes and counted[b'"']), one_line_rows)
-        names = _names(path, table, data, first, columns)
-        keep = list(wanted(names)) if wanted is not None else names
-        blank = 0
-        if not table.quoted:
-            body: Bytes = data
-            if counted[b"\n\n"] or counted[b"\n\r\n"]:
-                body = re.sub(rb"(?m)^\r?\n", b"", data)
-                blank = _lines(data) - _lines(body)
-            frame = _parse_plain(table, body, names, keep)
+        reader = cls(path, faults, separator, [], [], quotes, one_line_rows)
+        if quotes and '"' in first:
+            fields = next(reader.strict(data, 1))[1]
         else:
-            frame, blank = _parse_quoted(table, data, names, keep)
-        return TextTable(path, frame, blank, _line_finder(table, encoding))
-    finally:
-        if isinstance(data, mmap.mmap):
-            data.close()
+            fields = first.split(separator)
+        if columns is not None:
+            if len(fields) != len(columns):
+                raise _wrong_count(path, 1, len(fields), len(columns), first)
+            names = list(columns)
+        else:
+            names = [name.strip() for name in fields]
+            if len(set(names)) != len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise DataError(f"{path}: the header names column {twice!r} twice")
+        keep = list(wanted(names)) if wanted is not None else names
+        return cls(path, faults, separator, names, keep, quotes, one_line_rows)
+
+    def after_header(self, data: bytes) -> tuple[bytes, int]:
+        """The lines below the header, and the number of the first."""
+        lines = 1
+        if self.quotes and b'"' in data[: data.find(b"\n") + 1]:
+            lines = next(self.strict(data, 1))[0]
+        at = 0
+        for _ in range(lines):
+            at = data.find(b"\n", at) + 1
+            if not at:
+                return b"", lines
+        return data[at:], lines + 1
+
+    def block(self, data: bytes, first: int) -> TextBlock:
+        """The rows of whole lines; ``first`` is the number of the first line."""
+        try:
+            if self.quotes and b'"' in data:
+                return self._quoted(data, first)
+            return self._plain(data, first)
+        except pl.exceptions.PolarsError as error:
+            raise DataError(f"{self.path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+
+    # lines without quoting: one line is one row
+
+    def _plain(self, data: bytes, first: int) -> TextBlock:
+        lines = _count_lines(data)
+        frame, blank = self._parsed(data, lines), 0
+        if frame is None and (body := _BLANK_LINE.sub(b"", data)) != data:
+            rows = _count_lines(body)
+            frame, blank = self._parsed(body, rows), lines - rows
+        if frame is not None:
+            self.faults.count("blank_line", blank)
+            return TextBlock(self.path, frame, lambda row: _line_of_row(data, first, row))
+        sifted, numbers = self._sift(data, first)
+        frame = self._parsed(sifted, len(numbers))
+        if frame is None:
+            raise DataError(f"{self.path} cannot be read as a table near line {first}")
+        return TextBlock(self.path, frame, lambda row: numbers[row])
+
+    def _parsed(self, data: bytes, rows: int) -> pl.DataFrame | None:
+        """The table of ``rows`` lines; None when a line is blank, has a wrong field count or bad bytes."""
+        if not rows:
+            return pl.DataFrame(schema=dict.fromkeys(self.keep, pl.String))
+        separator = self.separator.encode()
+        if data.count(separator) != rows * (len(self.names) - 1) or b"\0" in data:
+            return None  # also where there is a blank line, unless a line that is too long makes up for it
+        if len(separator) > 1:
+            data = data.replace(separator, _STAND_IN.encode())
+            separator = _STAND_IN.encode()
+        if data.startswith(codecs.BOM_UTF8):  # polars takes one away, and at the start of a block it is text
+            data = codecs.BOM_UTF8 + data
+        projected = len(self.keep) + 2 < len(self.names)
+        if projected and not _even(data, separator, len(self.names)):
+            return None
+        try:
+            frame = pl.read_csv(
+                data,
+                separator=separator.decode(),
+                has_header=False,
+                schema=dict.fromkeys(self.names, pl.String),
+                columns=[name for name in self.names if name in self.keep] if projected else None,
+                quote_char=None,
+                glob=False,
+            )
+        except pl.exceptions.PolarsError:
+            return None
+        return frame.select(self.keep) if frame.height == rows else None
+
+    def _sift(self, data: bytes, first: int, *, counted: bool = True) -> tuple[bytes, list[int]]:
+        """The lines that can be read and their numbers; the others are an error or counted.
+
+        ``counted`` False leaves blank lines in place and looks at bytes alone: for lines with quoted fields.
+        """
+        kept, numbers = [], []
+        for number, line in enumerate(io.BytesIO(data), start=first):
+            if counted and not line.strip(b"\r\n"):
+                self.faults.count("blank_line", 1)
+                continue
+            reason, error = self._fault(line, number, counted)
+            if error is None:
+                kept.append(line)
+                numbers.append(number)
+            elif self.faults.bad_rows == "error":
+                raise error
+            else:
+                self.faults.count(reason, 1)
+        return b"".join(kept), numbers
+
+    def _fault(self, line: bytes, number: int, counted: bool) -> tuple[str, DataError | None]:
+        if b"\0" in line:
+            return "nul_byte", _nul_byte(self.path, number)
+        try:
+            _decoded(self.path, line, number)
+        except DataError as error:
+            return "wrong_encoding", error
+        fields = line.count(self.separator.encode()) + 1
+        if counted and fields != len(self.names):
+            text = line.rstrip(b"\r\n").decode("utf-8", "replace")
+            return "wrong_field_count", _wrong_count(self.path, number, fields, len(self.names), text)
+        return "", None
+
+    # lines with quoted fields: the strict parser of the standard library
+
+    def strict(self, data: bytes, first: int) -> Iterator[tuple[int, list[str]]]:
+        """(number of the last line, fields) of each record, blank lines included as records without fields."""
+        with _long_fields():
+            reader = self._csv(data, first)
+            last = first - 1
+            while True:
+                try:
+                    fields = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    raise DataError(
+                        f"{self.path}, line {last + 1}: a quote is unbalanced or stands inside a field ({error}); "
+                        f"pass --no-quotes if quotes are part of the text"
+                    ) from error
+                last = first - 1 + reader.line_num
+                yield last, fields
+
+    def _csv(self, data: bytes, first: int) -> csv._reader:  # type: ignore[name-defined]
+        if len(self.separator) > 1:
+            raise DataError(f"{self.path} holds quotes; with a separator of several characters pass --no-quotes")
+        text = io.StringIO(_decoded(self.path, data, first), newline="")
+        return csv.reader(text, delimiter=self.separator, strict=True)
+
+    def _quoted(self, data: bytes, first: int) -> TextBlock:
+        """Parts of many rows at a time, no Python code per row."""
+        numbers: list[int] | None = None
+        if b"\0" in data or not _is_utf8(data):
+            data, numbers = self._sift(data, first, counted=False)
+        at = [self.names.index(name) for name in self.keep]
+        pieces, blank, wrong, lines = [pl.DataFrame(schema=dict.fromkeys(self.keep, pl.String))], 0, 0, 0
+        width = len(self.names)
+        with _long_fields():
+            reader = self._csv(data, first)
+            try:
+                while rows := list(islice(reader, 200_000)):
+                    full = list(filter(None, rows))
+                    blank += len(rows) - len(full)
+                    good = full if set(map(len, full)) <= {width} else [row for row in full if len(row) == width]
+                    wrong += len(full) - len(good)
+                    if wrong and self.faults.bad_rows == "error":
+                        break  # the walk below names the line
+                    fields = list(zip(*good, strict=True)) or [()] * width
+                    pieces.append(
+                        pl.DataFrame(
+                            {name: pl.Series(fields[i], dtype=pl.String) for name, i in zip(self.keep, at, strict=True)}
+                        )
+                    )
+                lines = reader.line_num
+            except csv.Error:
+                wrong, lines = 1, -1
+        frame = pl.concat(pieces).with_columns(pl.when(pl.all() != "").then(pl.all()))
+        records = frame.height + wrong + blank
+        if lines == -1 or (wrong and self.faults.bad_rows == "error") or (self.one_line_rows and lines != records):
+            raise self._quoted_fault(data, first)
+        self.faults.count("blank_line", blank)
+        self.faults.count("wrong_field_count", wrong)
+
+        def line(row: int) -> int:
+            before, seen = first - 1, -1
+            for last, fields in self.strict(data, first):
+                seen += len(fields) == width
+                if seen == row:
+                    return before + 1 if numbers is None else numbers[before + 1 - first]
+                before = last
+            return before
+
+        return TextBlock(self.path, frame, line)
+
+    def _quoted_fault(self, data: bytes, first: int) -> DataError:
+        """What is wrong with quoted lines: the slow walk that names the line."""
+        before, width = first - 1, len(self.names)
+        for last, fields in self.strict(data, first):  # raises by itself at an unbalanced quote
+            if last > before + 1 and (self.one_line_rows or (fields and len(fields) != width)):
+                return DataError(
+                    f"{self.path}, line {before + 1}: a quote opened there goes on to line {last}; it is unbalanced "
+                    f"(pass --no-quotes if quotes are part of the text)"
+                )
+            if fields and len(fields) != width:
+                return _wrong_count(self.path, before + 1, len(fields), width, self.separator.join(fields))
+            before = last
+        return DataError(f"{self.path} cannot be read as a table with quotes; try --no-quotes")
 
 
-@dataclass(frozen=True)
-class _Layout:
-    path: Path
-    separator: str
-    header: bool
-    quoted: bool
-    one_line_rows: bool
-
-
-def _load(path: Path) -> Bytes:
-    """The bytes of a file: unpacked when they are gzip, else a memory map."""
+def unpacked(path: Path) -> IO[bytes]:
+    """The file opened for reading, unpacked when it is gzip. Raises :class:`DataError` when there is none."""
     if not path.exists():
         raise DataError(f"there is no file {path}")
+    if path.is_dir():
+        raise DataError(f"{path} is a directory; name the file in it")
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    if packed:
-        try:
-            with gzip.open(path) as unpacked:
-                return unpacked.read()
-        except (EOFError, OSError, zlib.error) as error:
-            raise DataError(f"{path} is not a whole gzip file ({error}); fetch it again") from error
-    if path.stat().st_size == 0:
-        return b""
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
 
 
-def _as_utf8(path: Path, data: Bytes, encoding: str) -> Bytes:
-    """The same text as UTF-8; an encoding other than UTF-8 is converted here, UTF-8 is checked while parsing."""
+def byte_lines(path: Path, block_bytes: int = BLOCK) -> Iterator[bytes]:
+    """The bytes of a file, unpacked, in blocks of whole lines; the last may lack its newline.
+
+    Raises :class:`DataError` for a gzip file that is damaged or cut off.
+    """
+    with unpacked(path) as file:
+        rest = b""
+        while True:
+            try:
+                data = file.read(block_bytes)
+            except (EOFError, OSError, zlib.error) as error:
+                raise DataError(f"{path} is not a whole gzip file ({error}); fetch it again") from error
+            if not data:
+                break
+            cut = data.rfind(b"\n") + 1
+            if not cut:
+                rest += data
+                continue
+            yield rest + data[:cut]
+            rest = data[cut:]
+        if rest:
+            yield rest
+
+
+def _byte_blocks(path: Path, encoding: str, block_bytes: int | None) -> Iterator[bytes]:
+    """Blocks of whole lines as UTF-8 without a byte order mark; UTF-8 itself is checked while parsing."""
     try:
-        if codecs.lookup(encoding).name == "utf-8":
-            return data
-        return bytes(data).decode(encoding).encode()
+        name = codecs.lookup(encoding).name
     except LookupError:
         raise SettingsError(f"--encoding {encoding!r} is not known; use utf-8, latin-1, ...") from None
-    except UnicodeDecodeError as error:
-        line = 1 + bytes(data[: error.start]).count(b"\n")
-        raise DataError(f"{path}, line {line} is not {encoding}: {error.reason}; name its --encoding") from error
+    blocks = byte_lines(path, block_bytes or BLOCK)
+    if name not in ("utf-8", "utf-8-sig"):
+        blocks = _recoded(path, blocks, name)
+    if block_bytes is None:
+        blocks = iter([b"".join(blocks)])
+    start = True
+    for block in blocks:
+        yield block.removeprefix(codecs.BOM_UTF8) if start else block
+        start = False
+    if start:
+        yield b""
 
 
-def _count(data: Bytes, parts: Sequence[bytes]) -> dict[bytes, int]:
-    """How often each part occurs; one of several bytes at the edge of two chunks may count twice."""
-    longest = max(map(len, parts))
-    counts = dict.fromkeys(parts, 0)
-    for start in range(0, len(data), _CHUNK):
-        chunk = data[start : start + _CHUNK]
-        edge = data[max(start - longest + 1, 0) : start + longest - 1] if start else b""
-        for part in parts:
-            counts[part] += chunk.count(part)
-            if len(part) > 1 and start:
-                counts[part] += edge.count(part)
-    return counts
+def _recoded(path: Path, blocks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    rest, line = "", 1
+    for block in chain(blocks, (None,)):
+        try:
+            text = rest + decoder.decode(b"" if block is None else block, final=block is None)
+        except UnicodeDecodeError as error:
+            line += bytes(error.object[: error.start]).count(b"\n")
+            raise DataError(f"{path}, line {line} is not {encoding}: {error.reason}; name its --encoding") from error
+        cut = text.rfind("\n") + 1 if block is not None else len(text)
+        rest = text[cut:]
+        line += text.count("\n", 0, cut)
+        if cut:
+            yield text[:cut].encode("utf-8", "surrogatepass")
 
 
-def _lines(data: Bytes) -> int:
+def _count_lines(data: bytes) -> int:
     """Physical lines; a last one without a newline counts."""
-    return _count(data, (b"\n",))[b"\n"] + int(len(data) > 0 and data[-1:] != b"\n")
+    return data.count(b"\n") + int(len(data) > 0 and data[-1:] != b"\n")
+
+
+def _even(data: bytes, separator: bytes, width: int) -> bool:
+    """Whether every line (none is blank) holds the separator ``width - 1`` times; a single byte separates."""
+    array = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(array == ord("\n"))
+    if not len(ends) or ends[-1] != len(array) - 1:
+        ends = np.append(ends, len(array))
+    at = np.flatnonzero(array == separator[0])
+    return bool((np.diff(np.searchsorted(at, ends), prepend=0) == width - 1).all())
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _line_of_row(data: bytes, first: int, row: int) -> int:
+    """Number of the physical line of a row, blank lines left out."""
+    number, seen = first, -1
+    for number, line in enumerate(io.BytesIO(data), start=first):  # noqa: B007 - the last one is returned
+        seen += bool(line.strip(b"\r\n"))
+        if seen == row:
+            break
+    return number
 
 
 def _separator(path: Path, first: str, separator: str | None, columns: Sequence[str] | None) -> str:
@@ -191,189 +509,27 @@ def _option(separator: str) -> str:
     return "tab" if separator == "\t" else f"'{separator}'"
 
 
-def _names(path: Path, table: _Layout, data: Bytes, first: str, columns: Sequence[str] | None) -> list[str]:
-    """The columns: the header's, or the given ones after a check against the first line."""
-    if table.quoted:
-        fields = next(_strict(table, data))[1]
-    else:
-        fields = first.split(table.separator)
-    if columns is not None:
-        if len(fields) != len(columns):
-            raise _wrong_count(path, 1, len(fields), len(columns), first)
-        return list(columns)
-    names = [name.strip() for name in fields]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{path}: the header names column {twice!r} twice")
-    return names
-
-
-def _parse_plain(table: _Layout, data: Bytes, names: list[str], keep: list[str]) -> pl.DataFrame:
-    """A file without quoting: one line is one row."""
-    rows = _lines(data) - table.header
-    if rows <= 0:
-        return pl.DataFrame(schema=dict.fromkeys(keep, pl.String))
-    separator = table.separator.encode()
-    separators = _count(data, (separator,))[separator] if len(separator) == 1 else -1
-    whole = separators == (rows + table.header) * (len(names) - 1)
-    if len(separator) > 1:
-        data = bytes(data).replace(separator, _STAND_IN.encode())
-        whole = False
-    projected = len(keep) < len(names)
-    if projected or not whole:
-        _check_field_counts(table, data)
-    source = table.path if isinstance(data, mmap.mmap) else data
-    try:
-        frame = pl.read_csv(
-            source,
-            separator=table.separator if len(separator) == 1 else _STAND_IN,
-            has_header=False,
-            skip_lines=int(table.header),
-            columns=sorted(names.index(name) for name in keep) if projected else None,
-            new_columns=None if projected else names,
-            quote_char=None,
-            infer_schema=False,
-            glob=False,
-        )
-    except pl.exceptions.PolarsError as error:
-        _check_utf8(table.path, data)
-        _check_field_counts(table, data)
-        raise DataError(f"{table.path} cannot be read as a table: {str(error).splitlines()[0]}") from error
-    if projected:
-        frame.columns = sorted(keep, key=names.index)
-    if frame.height != rows:
-        raise DataError(f"{table.path} has {rows} lines of data but {frame.height} rows were read; is it damaged?")
-    return frame.select(keep)
-
-
-def _check_field_counts(table: _Layout, data: Bytes) -> None:
-    """Raise for the first line whose number of fields differs from the first line's; chunk by chunk in NumPy.
-
-    ``data`` has no blank lines, and its separator is a single byte.
-    """
-    separator = (table.separator if len(table.separator) == 1 else _STAND_IN).encode()
-    wanted, row, start = None, 0, 0
-    while start < len(data):
-        stop = min(start + _CHUNK, len(data))
-        if stop < len(data):
-            newline = data.rfind(b"\n", start, stop)
-            stop = newline + 1 if newline != -1 else (data.find(b"\n", stop) + 1 or len(data))
-        chunk = np.frombuffer(data[start:stop], np.uint8)
-        ends = np.flatnonzero(chunk == ord("\n"))
-        if not len(ends) or ends[-1] != len(chunk) - 1:
-            ends = np.append(ends, len(chunk))
-        at = np.flatnonzero(chunk == separator[0])
-        counts = np.diff(np.searchsorted(at, ends), prepend=0)
-        wanted = int(counts[0]) if wanted is None else wanted
-        wrong = np.flatnonzero(counts != wanted)
-        if len(wrong):
-            line, text = _nth_line(table.path, table, row + int(wrong[0]) - table.header)
-            raise _wrong_count(table.path, line, int(counts[wrong[0]]) + 1, wanted + 1, text)
-        row += len(counts)
-        start = stop
-
-
 def _wrong_count(path: Path, line: int, found: int, wanted: int, text: str) -> DataError:
     return DataError(f"{path}, line {line} has {found} field{'s' * (found != 1)}, wanted {wanted}: {text[:100]!r}")
 
 
-def _nth_line(path: Path, table: _Layout, row: int) -> tuple[int, str]:
-    """Number and text of the physical line of a row, in a file without quoting; row -1 is the header."""
-    seen = -1 - table.header
-    for number, line in enumerate(io.BytesIO(bytes(_load(path))), start=1):
-        if line.strip(b"\r\n"):
-            seen += 1
-            if seen == row:
-                return number, line.rstrip(b"\r\n").decode("utf-8", "replace")
-    return number, ""
+def _nul_byte(path: Path, line: int) -> DataError:
+    return DataError(f"{path}, line {line} holds a NUL byte: this is not a text table, or it is damaged")
 
 
-def _check_utf8(path: Path, data: Bytes) -> None:
-    for number, line in enumerate(io.BytesIO(bytes(data)), start=1):
-        try:
-            line.decode()
-        except UnicodeDecodeError as error:
-            near = line[max(error.start - 20, 0) : error.start + 20].decode("latin-1")
-            raise DataError(
-                f"{path}, line {number} is not UTF-8 near {near!r}; name its encoding (--encoding latin-1 ?)"
-            ) from error
-
-
-def _strict(table: _Layout, data: Bytes) -> Iterator[tuple[int, list[str]]]:
-    """(last line, fields) of each record, blank lines included as records without fields."""
-    reader = csv.reader(
-        io.StringIO(_decoded(table.path, data), newline=""), delimiter=_one(table), strict=True, skipinitialspace=False
-    )
-    last = 0
-    while True:
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataError(
-                f"{table.path}, line {last + 1}: a quote is unbalanced or stands inside a field ({error}); "
-                f"pass --no-quotes if quotes are part of the text"
-            ) from error
-        last = reader.line_num
-        yield last, fields
-
-
-def _decoded(path: Path, data: Bytes) -> str:
+def _decoded(path: Path, data: bytes, first: int) -> str:
+    """The text of whole lines; ``first`` is the number of the first one."""
     try:
-        return bytes(data).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        _check_utf8(path, data)
-        raise
-
-
-def _one(table: _Layout) -> str:
-    if len(table.separator) > 1:
-        raise DataError(f"{table.path} holds quotes; with a separator of several characters pass --no-quotes")
-    return table.separator
-
-
-def _parse_quoted(table: _Layout, data: Bytes, names: list[str], keep: list[str]) -> tuple[pl.DataFrame, int]:
-    """A file with quoted fields, through the strict parser; blocks of rows, no Python code per row."""
-    with _long_fields():
-        reader = csv.reader(io.StringIO(_decoded(table.path, data), newline=""), delimiter=_one(table), strict=True)
-        at = [names.index(name) for name in keep]
-        blocks, blank, rows = [], 0, 0
-        try:
-            if table.header:
-                next(reader)
-            while block := list(islice(reader, 200_000)):
-                full = list(filter(None, block))
-                blank += len(block) - len(full)
-                rows += len(full)
-                if set(map(len, full)) - {len(names)}:
-                    break  # the walk below names the line
-                fields = list(zip(*full, strict=True)) or [()] * len(names)
-                kept = {name: pl.Series(fields[i], dtype=pl.String) for name, i in zip(keep, at, strict=True)}
-                blocks.append(pl.DataFrame(kept))
-            else:
-                if not table.one_line_rows or reader.line_num == rows + blank + table.header:
-                    empty = pl.DataFrame(schema=dict.fromkeys(keep, pl.String))
-                    frame = pl.concat([empty, *blocks])
-                    return frame.with_columns(pl.when(pl.all() != "").then(pl.all())), blank
-        except csv.Error:
-            pass  # the walk below names the line
-        raise _fault(table, data, len(names))
-
-
-def _fault(table: _Layout, data: Bytes, wanted: int) -> DataError:
-    """What is wrong with a quoted file: the slow walk that names the line."""
-    before = 0
-    for last, fields in _strict(table, data):
-        if last > before + 1 and (table.one_line_rows or (fields and len(fields) != wanted)):
-            return DataError(
-                f"{table.path}, line {before + 1}: a quote opened there goes on to line {last}; it is unbalanced "
-                f"(pass --no-quotes if quotes are part of the text)"
-            )
-        if fields and len(fields) != wanted:
-            return _wrong_count(table.path, before + 1, len(fields), wanted, table.separator.join(fields))
-        before = last
-    return DataError(f"{table.path} cannot be read as a table with quotes; try --no-quotes")
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = first + data.count(b"\n", 0, error.start)
+        start = data.rfind(b"\n", 0, error.start) + 1
+        end = data.find(b"\n", error.start)
+        near = data[max(error.start - 20, start) : min(error.start + 20, len(data) if end == -1 else end)]
+        raise DataError(
+            f"{path}, line {line} is not UTF-8 near {near.decode('latin-1')!r}; "
+            f"name its encoding (--encoding latin-1 ?)"
+        ) from error
 
 
 @contextmanager
@@ -384,19 +540,3 @@ def _long_fields() -> Iterator[None]:
         yield
     finally:
         csv.field_size_limit(limit)
-
-
-def _line_finder(table: _Layout, encoding: str) -> Callable[[int], int]:
-    def line(row: int) -> int:
-        if not table.quoted:
-            return _nth_line(table.path, table, row)[0]
-        before, seen = 0, -1 - table.header
-        with _long_fields():
-            for last, fields in _strict(table, _as_utf8(table.path, bytes(_load(table.path)), encoding)):
-                seen += bool(fields)
-                if seen == row:
-                    return before + 1
-                before = last
-        return before
-
-    return line

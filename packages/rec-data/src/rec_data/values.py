@@ -36,7 +36,7 @@ def to_seconds(values: pl.Series, unit: TimestampUnit, faults: BlockFaults) -> t
         least, most = seconds.min(), seconds.max()
         if least is not None and (least < EARLIEST or most >= LATEST):  # type: ignore[operator]
             outside = (seconds < EARLIEST) | (seconds >= LATEST)
-            _refuse(values, outside, "timestamp", faults, "is outside the years 1850 to 2261; name its --timestamp-unit")
+            _refuse(values, outside, "timestamp", faults, "is outside 1850 to 2261; name its --timestamp-unit")
     return seconds, {name: n for name, n in found.items() if n}
 
 

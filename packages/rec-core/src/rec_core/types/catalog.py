@@ -122,6 +122,7 @@ class Reviews:
     texts       n strings
     timestamps  int64 [n]     seconds since 1970, optional: a prompt may use only reviews older than its target
     ratings     float32 [n]   optional
+    summaries   n strings or None: the headline of each review; optional
     """
 
     users: Int64
@@ -129,10 +130,15 @@ class Reviews:
     texts: tuple[str, ...]
     timestamps: Int64 | None = None
     ratings: Float32 | None = None
+    summaries: tuple[str | None, ...] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.texts)
         object.__setattr__(self, "texts", tuple(self.texts))
+        if self.summaries is not None:
+            object.__setattr__(self, "summaries", tuple(self.summaries))
+            if len(self.summaries) != n:
+                raise DataError(f"reviews: {len(self.summaries)} summaries for {n} texts")
         columns: list[tuple[str, npt.NDArray[np.generic] | None, type[np.generic]]] = [
             ("users", self.users, np.int64),
             ("items", self.items, np.int32),
@@ -149,5 +155,7 @@ class Reviews:
 
     def digest(self) -> str:
         """SHA-256 of all columns."""
-        text = sha256(json.dumps(self.texts, ensure_ascii=False).encode()).hexdigest()
-        return sha256((array_digest(self.users, self.items, self.timestamps, self.ratings) + text).encode()).hexdigest()
+        h = sha256(array_digest(self.users, self.items, self.timestamps, self.ratings).encode())
+        for texts in (self.texts, self.summaries):
+            h.update(sha256(json.dumps(texts, ensure_ascii=False).encode("utf-8", "surrogatepass")).digest())
+        return h.hexdigest()

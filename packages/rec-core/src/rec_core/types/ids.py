@@ -80,16 +80,30 @@ class IdMap:
         return h.hexdigest()
 
 
-def array_digest(*arrays: npt.NDArray[Any] | None) -> str:
-    """SHA-256 over dtype, shape and bytes of arrays; None (an absent column) counts as itself."""
+Masked = tuple[npt.NDArray[Any], Bool]
+_CHUNK = 1 << 22
+
+
+def array_digest(*arrays: npt.NDArray[Any] | Masked | None) -> str:
+    """SHA-256 over dtype, shape and bytes of arrays; None (an absent column) counts as itself.
+
+    A pair (array [n], mask [n]) stands for ``array[mask]``, which is not made as a whole.
+    """
     h = sha256()
     for array in arrays:
         if array is None:
             h.update(b"absent;")
             continue
+        array, mask = array if isinstance(array, tuple) else (array, None)
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        h.update(f"{little.dtype.str}{little.shape};".encode())
-        h.update(np.ascontiguousarray(little).data)
+        if mask is None:
+            h.update(f"{little.dtype.str}{little.shape};".encode())
+            h.update(np.ascontiguousarray(little).data)
+            continue
+        h.update(f"{little.dtype.str}{(int(np.count_nonzero(mask)),)};".encode())
+        for start in range(0, len(mask), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            h.update(np.ascontiguousarray(little[chunk][mask[chunk]]).data)
     return h.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,12 @@ class Histories:
         return array_digest(self.users, self.offsets, self.items, self.timestamps, self.ratings, self.generated)
 
 
+def _overlapping(n: int, size: int = 1 << 22) -> Iterator[slice]:
+    """Slices that cover rows 0..n-1, each beginning with the last row of the one before."""
+    for start in range(0, max(n - 1, 1), size):
+        yield slice(start, min(start + size + 1, n))
+
+
 def row_numbers(rows: npt.NDArray[Any] | Sequence[int], n: int) -> Int64:
     """Numbers of rows 0..n-1 as int64; a mask would silently be read as rows 0 and 1, so it is refused."""
     asked = np.asarray(rows)
@@ -159,14 +165,17 @@ class Interactions:
         check_column(self.generated, n, np.bool_, "interactions: generated")
         check_ids(self.users, self.n_users, "interactions: user id")
         check_ids(self.items, self.n_items, "interactions: item id")
-        if self.ratings is not None and not np.isfinite(self.ratings).all():
-            at = int(np.flatnonzero(~np.isfinite(self.ratings))[0])
-            raise DataError(f"interactions: rating {self.ratings[at]} at row {at} is not a finite number")
-        step = np.diff(self.users)
-        if (step < 0).any():
-            raise DataError("interactions: rows must be ordered by user; use Interactions.sorted(...)")
-        if self.timestamps is not None and ((np.diff(self.timestamps) < 0) & (step == 0)).any():
-            raise DataError("interactions: rows of a user must be ordered by timestamp; use Interactions.sorted(...)")
+        for rows in _overlapping(n):  # chunks, so that checking 10^8 rows takes no gigabytes
+            if self.ratings is not None and not np.isfinite(self.ratings[rows]).all():
+                at = rows.start + int(np.flatnonzero(~np.isfinite(self.ratings[rows]))[0])
+                raise DataError(f"interactions: rating {self.ratings[at]} at row {at} is not a finite number")
+            step = np.diff(self.users[rows])
+            if (step < 0).any():
+                raise DataError("interactions: rows must be ordered by user; use Interactions.sorted(...)")
+            if self.timestamps is not None and ((np.diff(self.timestamps[rows]) < 0) & (step == 0)).any():
+                raise DataError(
+                    "interactions: rows of a user must be ordered by timestamp; use Interactions.sorted(...)"
+                )
 
     @classmethod
     def sorted(
@@ -217,9 +226,12 @@ class Interactions:
         """
         if self.timestamps is None:
             return float("nan")
-        same_user = np.diff(self.users) == 0
-        tied = (np.diff(self.timestamps) == 0) & same_user
-        return float(tied.sum() / same_user.sum()) if same_user.any() else 0.0
+        neighbours = tied = 0
+        for rows in _overlapping(len(self)):
+            same_user = np.diff(self.users[rows]) == 0
+            neighbours += int(np.count_nonzero(same_user))
+            tied += int(np.count_nonzero(same_user & (np.diff(self.timestamps[rows]) == 0)))
+        return tied / neighbours if neighbours else 0.0
 
     def where(self, keep: Bool) -> Interactions:
         """The rows where ``keep`` (bool [n]) is True; universes stay."""

@@ -9,12 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from rec_core.errors import DataError
-from rec_core.types.ids import Int32, Int64, check_column, check_offsets
+from rec_core.types.ids import Int32, Int64, array_digest, check_column, check_offsets
 from rec_core.types.interactions import Histories, Interactions
 
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
-PROTOCOLS = ("leave_one_out", "leave_last_n", "global_time", "ratio", "given")
+PROTOCOLS = (
+    "leave_one_out",
+    "leave_last_n",
+    "global_time",
+    "global_ratio",
+    "ratio",
+    "temporal_user_groups",
+    "given",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +74,7 @@ class Split:
 
     interactions  every event, ordered by (user, timestamp, original row)
     part          uint8 [n]    0 train, 1 valid, 2 test
-    protocol      leave_one_out | leave_last_n | global_time | ratio | given
+    protocol      how the parts were chosen, one of :data:`PROTOCOLS`
 
     Models never see test: training is handed :meth:`for_training`, from which the test rows are gone. The history at
     valid time is train, at test time train + valid; test labels are read by evaluation only.
@@ -129,5 +137,11 @@ class Split:
         return HeldOut(seen.take(rows), offsets, targets, {"no_history": skipped} if skipped else {})
 
     def hashes(self) -> dict[str, str]:
-        """One SHA-256 per part."""
-        return {part: self.events(part).digest() for part in PARTS}
+        """One SHA-256 per part, that of ``events(part)``; no part is copied for it."""
+        events = self.interactions
+        sizes = np.array([events.n_users, events.n_items], np.int64)
+        columns = (events.users, events.items, events.timestamps, events.ratings, events.generated)
+        return {
+            part: array_digest(sizes, *(None if c is None else (c, self.part == code) for c in columns))
+            for code, part in enumerate(PARTS)
+        }

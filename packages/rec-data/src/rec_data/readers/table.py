@@ -1,9 +1,9 @@
-"""Your own tables: CSV, TSV and other separated text, gzipped or not, and Parquet, with a column mapping."""
+"""Your own tables: separated text, gzipped or not, and Parquet, in one file or in parts, with a column mapping."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -13,58 +13,52 @@ from rec_data import columns
 from rec_data.config import ReadSettings
 from rec_data.faults import Faults
 from rec_data.raw import RawData, with_unique_keys
-from rec_data.rows import RowCollector
-from rec_data.text import read_text_table
+from rec_data.rows import RowCollector, Where
+from rec_data.text import read_text_table, text_blocks
 from rec_data.values import to_keys
 
-
-@dataclass(frozen=True)
-class _Loaded:
-    frame: pl.DataFrame
-    blank: int
-    where: Callable[[int], str]
+ROWS = 1 << 21  # of a Parquet file at a time
+ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".jsonl", ".ndjson", ".csv.gz", ".tsv.gz", ".txt.gz", ".jsonl.gz")
+Wanted = Callable[[Sequence[str]], Sequence[str]]
+Block = tuple[pl.DataFrame, Where]
 
 
 def read_table(path: Path, settings: ReadSettings) -> RawData:
     """Read one table of interactions and, where the settings name them, tables of items and users.
 
     Columns that the settings leave out are looked for under their usual names (``user_id``, ``asin``,
-    ``timestamp``, ...); user and item must be found, time and rating may be absent.
+    ``timestamp``, ...); user and item must be found, time and rating may be absent. A directory holds one table in
+    parts, read in the order of their names (numbers in them by value): either files called ``interactions*`` beside
+    ``items.*`` and ``users.*``, or nothing but Parquet files.
     """
-    if path.is_dir():
-        raise DataError(f"{path} is a directory; name the table in it")
+    parts, items_file, users_file = _files(path, settings)
     chosen: dict[str, str] = {}
 
     def wanted(found: Sequence[str]) -> list[str]:
-        chosen["user"] = columns.require(path, found, columns.USER, settings.user_column, "user", "--user-column")
-        chosen["item"] = columns.require(path, found, columns.ITEM, settings.item_column, "item", "--item-column")
-        for what, known, asked in (
-            ("timestamp", columns.TIMESTAMP, settings.timestamp_column),
-            ("rating", columns.RATING, settings.rating_column),
-        ):
-            column = columns.choose(path, found, known, asked, what)
-            if column is not None:
-                chosen[what] = column
-        if len(set(chosen.values())) != len(chosen):
-            raise DataError(f"{path}: one column cannot be two things: {chosen}")
+        columns_now = _chosen(parts[0], found, settings)
+        if chosen and columns_now != chosen:
+            raise DataError(f"the parts of {path} differ in their columns: {chosen} and {columns_now}")
+        chosen.update(columns_now)
         return list(chosen.values())
 
-    loaded = _load(path, settings, wanted)
-    facts: dict[str, object] = {"format": "table", "columns": chosen, "encoding": settings.encoding}
     collector = RowCollector(settings)
-    collector.add(loaded.frame.select(pl.col(column).alias(what) for what, column in chosen.items()), loaded.where)
-    collector.faults.count("blank_line", loaded.blank)
+    for part in parts:
+        for frame, where in blocks_of(part, settings, collector.faults, wanted):
+            collector.add(frame.select(pl.col(column).alias(what) for what, column in chosen.items()), where)
+    facts: dict[str, object] = {"format": "table", "columns": chosen, "encoding": settings.encoding}
+    if len(parts) > 1:
+        facts["parts"] = len(parts)
     if "timestamp" in chosen:
         facts["timestamp_units"] = collector.units
     items = users = None
-    if settings.items_file is not None:
-        items = _read_fields(settings.items_file, settings, settings.item_key, columns.ITEM, "item")
-        title = columns.choose(settings.items_file, items.columns, columns.TITLE, settings.title_column, "title")
+    if items_file is not None:
+        items = read_fields(items_file, settings, settings.item_key, columns.ITEM, "item")
+        title = columns.choose(items_file, items.columns, columns.TITLE, settings.title_column, "title")
         if title is not None and title != "title":
             items = items.drop("title", strict=False).rename({title: "title"})
-    if settings.users_file is not None:
-        users = _read_fields(settings.users_file, settings, settings.user_key, columns.USER, "user")
-    beside = [file for file in (settings.items_file, settings.users_file) if file is not None]
+    if users_file is not None:
+        users = read_fields(users_file, settings, settings.user_key, columns.USER, "user")
+    beside = [file for file in (items_file, users_file) if file is not None]
     return RawData(
         name=path.name.partition(".")[0],
         rows=collector.finish(),
@@ -72,55 +66,161 @@ def read_table(path: Path, settings: ReadSettings) -> RawData:
         users=users,
         dropped=collector.dropped,
         facts=facts,
-        files=(path, *beside),
+        files=(*parts, *beside),
     )
 
 
-def _load(
-    path: Path,
-    settings: ReadSettings,
-    wanted: Callable[[Sequence[str]], Sequence[str]] | None = None,
-) -> _Loaded:
-    """A table of interactions where ``wanted`` chooses its columns, else one that describes users or items."""
-    if not path.exists():
-        raise DataError(f"there is no file {path}")
-    with path.open("rb") as file:
-        parquet = file.read(4) == b"PAR1"
-    if parquet or path.suffix.casefold() in (".parquet", ".pq"):
-        try:
-            keep = None if wanted is None else list(wanted(list(pl.read_parquet_schema(path))))
-            return _Loaded(pl.read_parquet(path, columns=keep, glob=False), 0, lambda row: f"{path}, row {row + 1}")
-        except pl.exceptions.PolarsError as error:
-            raise DataError(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]})") from error
-    table = read_text_table(
+def table_parts(path: Path) -> list[Path]:
+    """The files of a table in parts, in order; empty when the directory does not hold one."""
+    names = [file for file in path.iterdir() if file.is_file() and not file.name.startswith((".", "_"))]
+    called = [file for file in names if file.name.startswith("interactions") and file.name.endswith(ENDINGS)]
+    if called:
+        return sorted(called, key=_natural)
+    if names and all(file.suffix in (".parquet", ".pq") for file in names):
+        return sorted(names, key=_natural)
+    return []
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", path.name)]
+
+
+def _files(path: Path, settings: ReadSettings) -> tuple[list[Path], Path | None, Path | None]:
+    if not path.is_dir():
+        return [path], settings.items_file, settings.users_file
+    parts = table_parts(path)
+    if not parts:
+        raise DataError(f"{path} is a directory; name the table in it")
+
+    def beside(what: str) -> Path | None:
+        found = [path / f"{what}{ending}" for ending in ENDINGS if (path / f"{what}{ending}").is_file()]
+        if len(found) > 1:
+            raise DataError(f"{path} holds {found[0].name} and {found[1].name}; name one with --{what}-file")
+        return found[0] if found else None
+
+    return parts, settings.items_file or beside("items"), settings.users_file or beside("users")
+
+
+def _chosen(path: Path, found: Sequence[str], settings: ReadSettings) -> dict[str, str]:
+    """user, item and, where they are there, timestamp and rating -> column."""
+    chosen = {
+        "user": columns.require(path, found, columns.USER, settings.user_column, "user", "--user-column"),
+        "item": columns.require(path, found, columns.ITEM, settings.item_column, "item", "--item-column"),
+    }
+    for what, known, asked in (
+        ("timestamp", columns.TIMESTAMP, settings.timestamp_column),
+        ("rating", columns.RATING, settings.rating_column),
+    ):
+        column = columns.choose(path, found, known, asked, what)
+        if column is not None:
+            chosen[what] = column
+    if len(set(chosen.values())) != len(chosen):
+        raise DataError(f"{path}: one column cannot be two things: {chosen}")
+    return chosen
+
+
+def blocks_of(path: Path, settings: ReadSettings, faults: Faults, wanted: Wanted) -> Iterator[Block]:
+    """The wanted columns of a table of interactions, block by block, and where each row stands."""
+    if is_parquet(path):
+        yield from _parquet_blocks(path, wanted)
+        return
+    if is_json_lines(path):
+        from rec_data.json_lines import json_blocks
+
+        yield from json_blocks(path, faults, wanted=wanted)
+        return
+    names = settings.column_names
+    for block in text_blocks(
         path,
+        faults,
         separator=settings.separator,
+        columns=None if names is None else [name.strip() for name in names.split(",")],
         wanted=wanted,
         encoding=settings.encoding,
         quotes=settings.quotes,
-        one_line_rows=wanted is not None,
-        separator_may_differ=wanted is None,
+    ):
+        yield block.frame, block.where
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether the file is Parquet by its first bytes or its ending."""
+    if not path.exists():
+        raise DataError(f"there is no file {path}")
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1" or path.suffix.casefold() in (".parquet", ".pq")
+
+
+def is_json_lines(path: Path) -> bool:
+    """Whether the file's name says that its lines are JSON objects."""
+    return path.name.casefold().removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json"))
+
+
+def _parquet_blocks(path: Path, wanted: Wanted | None) -> Iterator[Block]:
+    """Row by row as the file has them, whatever its row groups are."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            keep = names if wanted is None else list(wanted(names))
+            if len(set(keep)) != len(keep):
+                raise DataError(f"{path} has a column twice: {keep}")
+            start = 0
+            for batch in file.iter_batches(batch_size=ROWS, columns=keep):
+                frame = pl.from_arrow(pa.Table.from_batches([batch]))
+                assert isinstance(frame, pl.DataFrame)
+                yield frame, _row_of(path, start)
+                start += frame.height
+            if not start:
+                empty = pl.from_arrow(file.schema_arrow.empty_table())
+                assert isinstance(empty, pl.DataFrame)
+                yield empty.select(keep), _row_of(path, 0)
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]})") from error
+
+
+def _row_of(path: Path, start: int) -> Where:
+    return lambda row: f"{path}, row {start + row + 1}"
+
+
+def read_fields(path: Path, settings: ReadSettings, key: str | None, known: Sequence[str], what: str) -> pl.DataFrame:
+    """A table of items or users: its key under the name ``key``, every other column as text or lists of text."""
+    if is_parquet(path):
+        pieces = [frame for frame, _ in _parquet_blocks(path, None)]
+        loaded, where = pl.concat(pieces), _row_of(path, 0)
+    elif is_json_lines(path):
+        from rec_data.json_lines import read_json_lines
+
+        lines = read_json_lines(path)
+        loaded, where = lines.frame, lines.where
+    else:
+        table = read_text_table(
+            path,
+            separator=settings.separator,
+            encoding=settings.encoding,
+            quotes=settings.quotes,
+            one_line_rows=False,
+            separator_may_differ=True,
+        )
+        loaded, where = table.frame, table.where
+    column = columns.require(path, loaded.columns, known, key, what, f"--{what}-key")
+    faults = Faults().block(loaded.height, where)
+    frame = loaded.select(
+        to_keys(loaded[column], f"{what} key", faults).alias("key"),
+        *(as_text(loaded[name]) for name in loaded.columns if name not in (column, "key")),
     )
-    return _Loaded(table.frame, table.blank, table.where)
+    return with_unique_keys(frame, what, where)
 
 
-def _read_fields(path: Path, settings: ReadSettings, key: str | None, known: Sequence[str], what: str) -> pl.DataFrame:
-    """A table of items or users: its key under the name ``key``, every other column as text."""
-    loaded = _load(path, settings)
-    column = columns.require(path, loaded.frame.columns, known, key, what, f"--{what}-key")
-    faults = Faults().block(loaded.frame.height, loaded.where)
-    frame = loaded.frame.select(
-        to_keys(loaded.frame[column], f"{what} key", faults).alias("key"),
-        *(_as_text(loaded.frame[name]) for name in loaded.frame.columns if name not in (column, "key")),
-    )
-    return with_unique_keys(frame, what, loaded.where)
-
-
-def _as_text(values: pl.Series) -> pl.Series:
-    """A column as text: lists comma-separated, structs as JSON, an empty text as missing."""
+def as_text(values: pl.Series) -> pl.Series:
+    """A column as text, or as lists of text; structs as JSON, an empty text as missing."""
     if isinstance(values.dtype, pl.List):
-        values = values.cast(pl.List(pl.String), strict=False).list.join(", ")
-    elif isinstance(values.dtype, pl.Struct):
+        inner = values.dtype.inner
+        if isinstance(inner, pl.List):
+            return values.cast(pl.List(pl.List(pl.String)), strict=False)
+        return values.cast(pl.List(pl.String), strict=False)
+    if isinstance(values.dtype, pl.Struct):
         values = values.struct.json_encode()
     else:
         values = values.cast(pl.String)
