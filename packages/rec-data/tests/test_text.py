@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from rec_core.errors import DataError
 from rec_data import text
-from rec_data.text import read_text_table
+from rec_data.faults import Faults
+from rec_data.text import read_text_table, text_blocks
 
 
 @pytest.fixture
@@ -163,3 +164,40 @@ def test_random_bytes_give_an_error_or_every_line(tmp_path_factory, body, quotes
         return
     physical = path.read_bytes().removesuffix(b"\n").count(b"\n")
     assert read.frame.height + read.blank == physical
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    body=st.lists(st.sampled_from([b"a", b",", b"\n", b"\r\n", b'"', b"\xc3\xa9", b"\xe9", b"\0", b"\xef\xbb\xbf"])),
+    size=st.integers(4, 40),
+)
+@pytest.mark.parametrize("quotes", [False, True])
+def test_lines_that_cannot_be_read_are_left_out_and_counted_when_asked(tmp_path_factory, body, size, quotes):
+    path = tmp_path_factory.mktemp("fuzz") / "table.csv"
+    path.write_bytes(b"user,item\n" + b"".join(body))
+    faults = Faults("drop")
+    try:
+        blocks = list(text_blocks(path, faults, quotes=quotes, block_bytes=size))
+    except DataError as error:
+        assert quotes, error  # nobody can say where a row with an unbalanced quote ends
+        return
+    rows = sum(block.frame.height for block in blocks)
+    assert rows + sum(faults.counts.values()) == path.read_bytes().removesuffix(b"\n").count(b"\n")
+    lines = [block.line(row) for block in blocks for row in range(block.frame.height)]
+    assert lines == sorted(set(lines))
+    for block in blocks:
+        for row, fields in enumerate(block.frame.rows()):
+            line = path.read_bytes().split(b"\n")[block.line(row) - 1].decode().removesuffix("\r")
+            want = next(csv.reader([line], strict=True)) if quotes else line.split(",")
+            assert [field or "" for field in fields] == want
+
+
+def test_blocks_of_a_gzip_file_and_another_encoding_say_the_right_line(tmp_path):
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(
+        gzip.compress("user;item\n".encode("utf-16") + "".join(f"ü{i};x\n" for i in range(50)).encode("utf-16-le"))
+    )
+    blocks = list(text_blocks(path, Faults(), encoding="utf-16", block_bytes=33))
+    assert len(blocks) > 5
+    rows = [(block.line(row), *fields) for block in blocks for row, fields in enumerate(block.frame.rows())]
+    assert rows == [(i + 2, f"ü{i}", "x") for i in range(50)]

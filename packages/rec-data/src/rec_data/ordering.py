@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from rec_core.types.ids import Bool, Int32, Int64
 
 PARTITION = 1 << 16  # rows that are sorted at a time: row, user and 31 bits of time then share one 64-bit key
 _CHUNK = 1 << 22
-Rows = npt.NDArray[np.signedinteger[npt.NBitBase]]
+Rows = npt.NDArray[Any]  # int32 or int64
 
 
 def ordered_keys(keys: pl.Series) -> pl.Series:
@@ -26,16 +27,15 @@ def ordered_keys(keys: pl.Series) -> pl.Series:
     return pl.DataFrame({"key": unique, "number": number}).sort("number", "key", nulls_last=True)["key"]
 
 
-def event_order(users: Int32 | Int64, times: Int64 | None, keep: Bool | None = None) -> Int64 | Int32:
+def event_order(users: Int32 | Int64, times: Int64 | None, keep: Bool | None = None) -> Rows:
     """Positions of the rows (of those where ``keep``) by (user, time, row), int32 where that is enough.
 
     Rows are dealt into ranges of users of about ``PARTITION`` rows, and each range is sorted on one packed integer
     (user, time, row): memory stays at one position per row, and the sort at the speed of a plain ``np.sort``.
     """
     n = len(users)
-    dtype = np.int32 if n < 2**31 else np.int64
     counts = user_counts(users, keep)
-    rows = np.empty(int(counts.sum()), dtype)
+    rows: Rows = np.empty(int(counts.sum()), np.int32 if n < 2**31 else np.int64)
     starts, range_of = _ranges(counts)
     _deal(rows, users, keep, starts, range_of)
     if times is None:

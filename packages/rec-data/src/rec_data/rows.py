@@ -131,8 +131,8 @@ class RowCollector:
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """Rows left out so far, by reason."""
-        return self.faults.counts
+        """Rows left out so far, by reason, in the order of the reasons' names."""
+        return dict(sorted(self.faults.counts.items()))
 
     def finish(self) -> RawRows:
         """All rows; the collector is empty afterwards."""

@@ -28,7 +28,7 @@ from rec_core.errors import DataError, SettingsError
 from rec_data.faults import Faults
 
 SEPARATORS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a vertical bar", "::": "'::'", " ": "a blank"}
-BLOCK = 1 << 25
+BLOCK = 1 << 23
 _STAND_IN = "\x1f"  # ASCII's own unit separator, for separators of several characters
 _BLANK_LINE = re.compile(rb"(?m)^\r?\n|^\r\Z")
 

@@ -10,6 +10,7 @@ import polars as pl
 
 from rec_core.errors import DataError
 from rec_data import columns
+from rec_data.ahead import ahead
 from rec_data.config import ReadSettings
 from rec_data.faults import Faults
 from rec_data.raw import RawData, with_unique_keys
@@ -17,7 +18,7 @@ from rec_data.rows import RowCollector, Where
 from rec_data.text import read_text_table, text_blocks
 from rec_data.values import to_keys
 
-ROWS = 1 << 21  # of a Parquet file at a time
+ROWS = 1 << 19  # of a Parquet file at a time
 ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".jsonl", ".ndjson", ".csv.gz", ".tsv.gz", ".txt.gz", ".jsonl.gz")
 Wanted = Callable[[Sequence[str]], Sequence[str]]
 Block = tuple[pl.DataFrame, Where]
@@ -43,7 +44,7 @@ def read_table(path: Path, settings: ReadSettings) -> RawData:
 
     collector = RowCollector(settings)
     for part in parts:
-        for frame, where in blocks_of(part, settings, collector.faults, wanted):
+        for frame, where in ahead(blocks_of(part, settings, collector.faults, wanted)):
             collector.add(frame.select(pl.col(column).alias(what) for what, column in chosen.items()), where)
     facts: dict[str, object] = {"format": "table", "columns": chosen, "encoding": settings.encoding}
     if len(parts) > 1:
@@ -161,22 +162,25 @@ def _parquet_blocks(path: Path, wanted: Wanted | None) -> Iterator[Block]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             names = file.schema_arrow.names
             keep = names if wanted is None else list(wanted(names))
             if len(set(keep)) != len(keep):
                 raise DataError(f"{path} has a column twice: {keep}")
             start = 0
             for batch in file.iter_batches(batch_size=ROWS, columns=keep):
-                frame = pl.from_arrow(pa.Table.from_batches([batch]))
+                batch.validate(full=True)  # text that is no UTF-8, which polars takes on trust
+                frame = pl.from_arrow(pa.Table.from_arrays(batch.columns, names=batch.schema.names))
                 assert isinstance(frame, pl.DataFrame)
                 yield frame, _row_of(path, start)
                 start += frame.height
+            if start != file.metadata.num_rows:
+                raise DataError(f"{path} promises {file.metadata.num_rows:,} rows and holds {start:,}; is it damaged?")
             if not start:
                 empty = pl.from_arrow(file.schema_arrow.empty_table())
                 assert isinstance(empty, pl.DataFrame)
                 yield empty.select(keep), _row_of(path, 0)
-    except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]})") from error
 
 
