@@ -1,6 +1,7 @@
 """Assets come from the first source that answers, whole and verified, or not at all."""
 
 import errno
+import gzip
 import io
 import logging
 import os
@@ -10,14 +11,29 @@ import threading
 import time
 import zipfile
 from dataclasses import replace
-from hashlib import sha256
+from hashlib import md5, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from rec_core.assets import ASSETS, Asset, Unzip, UrlSource, WheelSource, as_is, cached, describe, fetch, fetch_asset
+from rec_core.assets import (
+    ASSETS,
+    Asset,
+    Bundle,
+    Gunzip,
+    Unzip,
+    UrlSource,
+    WheelSource,
+    as_is,
+    cached,
+    describe,
+    fetch,
+    fetch_asset,
+)
 from rec_core.errors import AssetError
+from rec_core.testing.site import Page
+from rec_core.testing.site import Site as Pages
 
 CONTENT = {"ratings.txt": b"1 2 3\n" * 1000, "films/titles.txt": b"Toy Story (1995)\n"}
 HASHES = {name: sha256(content).hexdigest() for name, content in CONTENT.items()}
@@ -262,6 +278,161 @@ def test_a_killed_download_leaves_nothing_that_looks_whole_and_the_next_one_clea
     assert cached(films) is None
     assert content_of(fetch_asset(films).path) == CONTENT
     assert sorted(f.name for f in (cache / "assets/films").iterdir()) == [".lock", "good", "good.json"]
+
+
+# several files, unknown hashes, unfinished downloads
+
+
+RATINGS, TITLES = CONTENT["ratings.txt"], CONTENT["films/titles.txt"]
+UNKNOWN = {"ratings.txt": None}
+
+
+@pytest.fixture
+def pages():
+    contents = {"/ratings.txt": RATINGS, "/titles.gz": gzip.compress(TITLES), "/films.zip": archive(CONTENT)}
+    with Pages({path: Page(body, etag=f'"{path}"') for path, body in contents.items()}) as opened:
+        yield opened
+
+
+def page(pages, path: str, files, unpack=as_is, **changes: object) -> UrlSource:
+    return UrlSource("publisher", pages.url + path, files, unpack, attempts=1, **changes)
+
+
+def both(pages, **changes: object) -> Asset:
+    """A table and a packed one, each at its own address, without a published hash."""
+    table = page(pages, "/ratings.txt", UNKNOWN, **changes)
+    return asset(Bundle("publisher", (table, page(pages, "/titles.gz", {"titles.txt": None}, Gunzip()))))
+
+
+def test_files_at_several_addresses_make_one_asset(pages, cache):
+    fetched = fetch_asset(both(pages))
+    assert content_of(fetched.path) == {"ratings.txt": RATINGS, "titles.txt": TITLES}
+    assert [asked.path for asked in pages.asked] == ["/ratings.txt", "/titles.gz"]
+    assert sorted(f.name for f in (cache / "assets/films").iterdir()) == [".lock", "publisher", "publisher.json"]
+
+
+def test_a_hash_that_nobody_published_is_recorded_at_the_first_fetch_and_said(pages, caplog):
+    with caplog.at_level(logging.INFO):
+        fetched = fetch_asset(both(pages))
+    hashes = {"ratings.txt": sha256(RATINGS).hexdigest(), "titles.txt": sha256(TITLES).hexdigest()}
+    assert fetched.files == hashes
+    assert fetched.recorded == ("ratings.txt", "titles.txt")
+    assert "films: no checksum of ratings.txt, titles.txt was published; what came now is recorded in " in caplog.text
+    assert cached(both(pages)) == fetched
+    assert fetched.hash == sha256("".join(f"{n} {hashes[n]}\n" for n in sorted(hashes)).encode()).hexdigest()
+
+
+def test_a_recorded_hash_is_checked_from_then_on(pages, caplog):
+    path = fetch_asset(both(pages)).path
+    os.utime(path / "ratings.txt", (1, 1))
+    assert cached(both(pages)) is not None  # touched, but the same
+    (path / "ratings.txt").write_bytes(b"damaged")
+    with caplog.at_level(logging.WARNING):
+        assert cached(both(pages)) is None
+    assert "is damaged (ratings.txt)" in caplog.text
+    assert content_of(fetch_asset(both(pages)).path)["ratings.txt"] == RATINGS
+
+
+def test_without_its_record_a_copy_is_fetched_again(pages, cache, caplog):
+    fetch_asset(both(pages))
+    (cache / "assets/films/publisher.json").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert cached(both(pages)) is None
+    assert "publisher.json says no more what is in" in caplog.text
+    assert fetch_asset(both(pages)).recorded == ("ratings.txt", "titles.txt")
+    assert len(pages.asked) == 4
+
+
+def test_the_checksum_of_a_download_vouches_for_what_is_in_it(pages, caplog):
+    whole = archive(CONTENT)
+    pages.pages["/films.zip"].body = whole
+    promised = f"md5:{md5(whole).hexdigest()}"
+    inside = page(pages, "/films.zip", dict.fromkeys(CONTENT), Unzip("inside/"), checksum=promised)
+    with caplog.at_level(logging.INFO):
+        fetched = fetch_asset(asset(inside))
+    assert fetched.recorded == ()
+    assert "recorded" not in caplog.text
+    assert content_of(fetched.path) == CONTENT
+    other = replace(inside, checksum=f"md5:{'0' * 32}")  # another edition under the same name
+    assert cached(asset(inside)) is not None
+    assert cached(asset(other)) is None
+    with pytest.raises(AssetError, match=r"/films\.zip gave a file whose MD5 is .*; nothing was kept"):
+        fetch_asset(asset(other))
+
+
+def test_each_file_of_an_asset_is_continued_by_itself(pages, cache):
+    pages.pages["/titles.gz"].cuts = [10]
+    with pytest.raises(AssetError, match=r"/titles\.gz: the connection broke off after 10 of .* they are kept"):
+        fetch_asset(both(pages))
+    kept = sorted(file.name.partition("-")[2] for file in (cache / "assets/films/.parts").iterdir())
+    assert kept == ["ratings.txt", "titles.gz.part", "titles.gz.part.json"]
+    assert content_of(fetch_asset(both(pages)).path) == {"ratings.txt": RATINGS, "titles.txt": TITLES}
+    assert [(asked.path, asked.range) for asked in pages.asked] == [
+        ("/ratings.txt", None),
+        ("/titles.gz", None),
+        ("/titles.gz", "bytes=10-"),
+    ]
+    assert not (cache / "assets/films/.parts").exists()
+
+
+def test_a_mirror_is_asked_only_for_what_the_first_address_did_not_give(pages):
+    def place(name: str, titles: str) -> Bundle:
+        parts = (page(pages, "/ratings.txt", UNKNOWN), page(pages, titles, {"titles.txt": None}, Gunzip()))
+        return Bundle(name, tuple(replace(part, name=name) for part in parts))
+
+    fetched = fetch_asset(asset(place("publisher", "/gone.gz"), place("mirror", "/titles.gz")))
+    assert fetched.source == "mirror"
+    assert [asked.path for asked in pages.asked] == ["/ratings.txt", "/gone.gz", "/titles.gz"]
+
+
+def test_a_wrong_checksum_of_one_file_spares_the_others(pages):
+    wrong = both(pages)
+    table = replace(wrong.sources[0].members[1], checksum=f"sha256:{'0' * 64}")
+    wrong = asset(Bundle("publisher", (wrong.sources[0].members[0], table)))
+    with pytest.raises(AssetError, match=r"/titles\.gz gave a file whose SHA-256 is"):
+        fetch_asset(wrong)
+    fetch_asset(both(pages))
+    assert [asked.path for asked in pages.asked] == ["/ratings.txt", "/titles.gz", "/titles.gz"]
+
+
+def locked(content: bytes) -> bytes:
+    """A zip archive whose first file claims to need a password."""
+    packed = bytearray(content)
+    for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        begin = packed.find(mark)
+        packed[begin + at] |= 1
+    return bytes(packed)
+
+
+@pytest.mark.parametrize(
+    ("path", "unpack", "damage", "reason"),
+    [
+        ("/films.zip", Unzip("inside/"), lambda body: body[:-30], "not a whole zip archive"),
+        ("/films.zip", Unzip("inside/"), lambda body: body.replace(b"1 2 3", b"9 9 9", 1), "not a whole zip archive"),
+        ("/films.zip", Unzip("inside/"), locked, "not a whole zip archive .*password"),
+        ("/titles.gz", Gunzip(), lambda body: body[:-5], "not a whole gzip file"),
+        ("/titles.gz", Gunzip(), lambda body: b"<html>" + body, "not a whole gzip file"),
+        ("/titles.gz", Gunzip(), lambda body: body[:12] + b"\xff\xff" + body[14:], "not a whole gzip file"),
+    ],
+)
+def test_a_damaged_archive_is_named_and_not_kept(pages, cache, path, unpack, damage, reason):
+    pages.pages[path].body = damage(pages.pages[path].body)
+    with pytest.raises(AssetError, match=f"{reason}"):
+        fetch_asset(asset(page(pages, path, {"ratings.txt": None}, unpack)))
+    assert nothing_but_the_lock(cache)
+
+
+def test_an_asset_that_must_be_got_by_hand_says_how():
+    by_hand = replace(asset(), manual="Ask Someone, and name the directory.")
+    assert cached(by_hand) is None
+    with pytest.raises(AssetError, match=r"^films cannot be fetched by a program\. Ask Someone, and name the"):
+        fetch_asset(by_hand)
+
+
+def test_a_way_by_hand_is_named_when_nothing_answers(pages):
+    gone = replace(asset(page(pages, "/gone", UNKNOWN)), manual="Or ask Someone.")
+    with pytest.raises(AssetError, match=r"it answered 404 .*\n.*name its directory instead\. Or ask Someone\."):
+        fetch_asset(gone)
 
 
 @pytest.fixture

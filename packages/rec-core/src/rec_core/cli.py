@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from cyclopts import App, Parameter
 
@@ -125,12 +125,16 @@ def console() -> Console:
 
 
 class Progress:
-    """A rich progress bar on a terminal, plain log lines elsewhere (at most one in ``every`` seconds of silence)."""
+    """A rich progress bar on a terminal, plain log lines elsewhere (at most one in ``every`` seconds of silence).
 
-    def __init__(self, description: str, every: float = 30.0) -> None:
-        self._description, self._every = description, every
-        self._total = self._done = 0
-        self._said = monotonic()
+    With ``unit="bytes"`` both show sizes and the speed.
+    """
+
+    def __init__(self, description: str, every: float = 30.0, unit: Literal["steps", "bytes"] = "steps") -> None:
+        self._description, self._every, self._unit = description, every, unit
+        self._total: int | None = 0
+        self._done = self._done_before = 0
+        self._began = self._said = monotonic()
         self._bar: Any = None
         self._task: Any = None
         self._log = logging.getLogger("rec")
@@ -138,12 +142,21 @@ class Progress:
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+                TransferSpeedColumn,
+            )
 
+            how_far = [DownloadColumn(), TransferSpeedColumn()] if self._unit == "bytes" else [MofNCompleteColumn()]
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                MofNCompleteColumn(),
+                *how_far,
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[message]}"),
                 console=Console(stderr=True),
@@ -157,9 +170,9 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def start(self, total: int, done: int = 0) -> None:
-        """Say how many steps there will be, and how many are behind us."""
-        self._total, self._done = total, done
+    def start(self, total: int | None, done: int = 0) -> None:
+        """Say how many steps there will be (None: nobody knows), and how many are behind us."""
+        self._total, self._done, self._done_before, self._began = total, done, done, monotonic()
         if self._bar is not None:
             self._bar.update(self._task, total=total, completed=done)
 
@@ -171,7 +184,16 @@ class Progress:
         elif monotonic() - self._said >= self._every:
             self._said = monotonic()
             shown = "".join(f", {name} {value:.4g}" for name, value in (values or {}).items())
-            self._log.info("%s: %d of at most %d%s", self._description, self._done, self._total, shown)
+            self._log.info("%s: %s%s", self._description, self._how_far(), shown)
+
+    def _how_far(self) -> str:
+        if self._unit == "steps":
+            return f"{self._done} of at most {self._total}"
+        from rec_core.download import in_bytes
+
+        speed = (self._done - self._done_before) / max(monotonic() - self._began, 1e-6)
+        whole = "" if self._total is None else f" of {in_bytes(self._total)}"
+        return f"{in_bytes(self._done)}{whole}, {in_bytes(speed)}/s"
 
     def message(self, text: str) -> None:
         """Say one line worth reading."""

@@ -28,10 +28,13 @@ def evaluate(
     data: DataOverride = None,
     part: Literal["valid", "test"] = "test",
     max_users: int | None = None,
+    candidates: Path | None = None,
     quiet: Annotated[bool, Parameter(negative=())] = False,
     json: Json = False,
 ) -> None:
     """Evaluate a run of any method on its data set and write metrics.json and per_user.parquet into it.
+
+    Results on the validation part, or among candidates, go to files of their own (metrics-valid.json, ...).
 
     Parameters
     ----------
@@ -41,12 +44,15 @@ def evaluate(
         valid or test.
     max_users
         Evaluate a seeded sample of users, the same for every run on this data set.
+    candidates
+        Directory of frozen candidate lists (rec-data candidates) to rank instead of the whole catalogue. The names of
+        the metrics say so: ndcg@10[101 candidates].
     quiet
         Write the files and print nothing.
     """
     from rec_core.runs import evaluate_run
 
-    result = evaluate_run(run, data=data, part=part, max_users=max_users)
+    result = evaluate_run(run, data=data, part=part, max_users=max_users, candidates=candidates)
     if not quiet:
         print_metrics(result.summary(), as_json=json)
 
@@ -58,6 +64,7 @@ def compare(
     *runs: Path,
     metric: str = "ndcg@10",
     part: Literal["valid", "test"] = "test",
+    candidates: Path | None = None,
     draws: int = 10_000,
     seed: int = 0,
     json: Json = False,
@@ -74,6 +81,8 @@ def compare(
         As in metrics.json: ndcg@10, hr@5, ndcg@10/tail, ...
     part
         valid or test: which evaluation of each run.
+    candidates
+        Directory of frozen candidate lists: the evaluation of each run on these.
     draws
         Resamples of the interval and of the permutation test.
     """
@@ -81,7 +90,7 @@ def compare(
 
     if not runs:
         raise SettingsError("name at least two runs: rec-core compare BASELINE RUN ...")
-    rows = compare_runs(baseline, runs, metric=metric, part=part, draws=draws, seed=seed)
+    rows = compare_runs(baseline, runs, metric=metric, part=part, candidates=candidates, draws=draws, seed=seed)
     print_comparison(rows, as_json=json)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rec_core.artifacts import MANIFEST, open_artifact
-from rec_core.assets import ASSETS, Asset, cached
+from rec_core.assets import cached
 from rec_core.dataset import KIND, read_dataset
 from rec_data.config import PrepareSettings, ReadSettings
+from rec_data.sources import DataSource, data_sources
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,8 +25,8 @@ def inspect(name: Path | str, settings: ReadSettings | None = None) -> dict[str,
     """
     path = Path(name)
     if not path.exists():
-        if str(name) in ASSETS:
-            return _describe_asset(ASSETS[str(name)])
+        if str(name) in data_sources():
+            return _describe_source(data_sources()[str(name)])
         from rec_data.prepare import not_found
 
         raise not_found(path)
@@ -34,16 +35,12 @@ def inspect(name: Path | str, settings: ReadSettings | None = None) -> dict[str,
     return _describe_raw(path, settings or ReadSettings())
 
 
-def _describe_asset(asset: Asset) -> dict[str, Any]:
-    here = cached(asset)
+def _describe_source(source: DataSource) -> dict[str, Any]:
+    here = cached(source.asset)
     return {
-        "what": f"asset ({asset.kind})",
-        "name": asset.name,
-        "title": asset.title,
-        "homepage": asset.homepage,
-        "licence": asset.licence,
-        "citation": asset.citation,
-        "sources": [str(source) for source in asset.sources],
+        "what": f"asset ({source.asset.kind})",
+        **source.facts(),
+        "expected": [str(expected) for expected in source.expected],
         "cached": None if here is None else str(here.path),
     }
 

@@ -100,9 +100,9 @@ def _last_events(interactions: Interactions, n: int, protocol: str) -> tuple[UIn
     lengths = np.diff(interactions.offsets)
     long = lengths >= least
     if not long.any():
-        hint = " (2 x held-out + 1)" if n > 1 else ""
+        parts = "train, valid, test" if n == 1 else f"{n} for the test, {n} before them and one to train on"
         raise DataError(
-            f"{protocol} needs users with at least {least} events (train, valid, test){hint}; the longest of "
+            f"{protocol} needs users with at least {least} events ({parts}); the longest of "
             f"{interactions.n_users:,} histories has {int(lengths.max(initial=0))}"
         )
     return _runs(lengths, n * long, n * long), int((~long).sum())
@@ -152,7 +152,7 @@ def global_ratio(
     without timestamps, and when a part has no sample.
     """
     times = _times(interactions, "global-ratio")
-    is_sample = _with_history(interactions, min_history)
+    is_sample = with_history(interactions, min_history)
     n = int(np.count_nonzero(is_sample))
     n_train, n_valid = _floor((1 - valid_share - test_share) * n), _floor(valid_share * n)
     if not (n_train and n_valid and n_train + n_valid < n):
@@ -176,7 +176,7 @@ def global_ratio(
     }
 
 
-def _with_history(interactions: Interactions, least: int) -> Bool:
+def with_history(interactions: Interactions, least: int) -> Bool:
     """bool [n]: events with at least so many earlier ones of their user."""
     offsets = interactions.offsets
     enough = np.ones(len(interactions), np.bool_)

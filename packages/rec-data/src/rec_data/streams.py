@@ -25,14 +25,14 @@ def stream_key(seed: int, *stream: int | str) -> np.uint64:
 
 
 def hashed(key: np.uint64 | UInt64, *columns: npt.NDArray[np.integer]) -> UInt64:
-    """uint64 [n]: well-mixed bits of a key and of one whole number per column and row."""
+    """uint64: well-mixed bits of a key and of one whole number per column, all broadcast against each other."""
     state = np.asarray(key, np.uint64)
     for column in columns:
         step = column.astype(np.uint64)  # wraps negative numbers, one to one
         step += np.uint64(1)
         step *= _STEP
-        step += state
-        state = _mix(step)
+        with np.errstate(over="ignore"):  # modulo 2**64, as the generator is defined
+            state = _mix(step + state)
     return state
 
 

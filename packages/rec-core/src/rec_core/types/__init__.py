@@ -6,6 +6,7 @@ from rec_core.types.embeddings import ItemEmbeddings
 from rec_core.types.ids import IdMap
 from rec_core.types.interactions import Histories, Interactions
 from rec_core.types.rankings import Candidates, Generated, Neighbors, Rankings, Scores
+from rec_core.types.samples import Samples
 from rec_core.types.semantic_ids import SemanticIds
 from rec_core.types.split import HeldOut, Part, Split
 
@@ -23,6 +24,7 @@ __all__ = [
     "Part",
     "Rankings",
     "Reviews",
+    "Samples",
     "Scores",
     "SemanticIds",
     "Split",
