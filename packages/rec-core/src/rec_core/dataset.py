@@ -37,6 +37,7 @@ def write_dataset(
 ) -> Artifact:
     """Write a prepared data set; the manifest gets ``counts`` (users, items, interactions, dropped: {reason: n})."""
     events = dataset.split.interactions
+    hashes = dataset.split.hashes()
     with create(path, KIND, settings=settings, inputs=inputs, overwrite=overwrite) as out:
         offsets = events.offsets
         out.array("items", events.items)
@@ -70,7 +71,7 @@ def write_dataset(
                 **{part: int((dataset.split.part == i).sum()) for i, part in enumerate(("train", "valid", "test"))},
                 **(counts or {}),
             },
-            content={"dataset": dataset.digest(), **dataset.split.hashes()},
+            content={"dataset": dataset.digest(hashes), **hashes},
             **(about or {}),
         )
     return open_artifact(path, KIND, verify=False)

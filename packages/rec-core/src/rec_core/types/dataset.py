@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -38,9 +39,13 @@ class Dataset:
             check_ids(self.reviews.users, len(self.users), "reviews: user id")
             check_ids(self.reviews.items, len(self.items), "reviews: item id")
 
-    def digest(self) -> str:
-        """SHA-256 of content: keys, fields, events and parts; equal however the files were laid out."""
-        parts = [self.users.digest(), self.items.digest(), self.split.protocol, *self.split.hashes().values()]
+    def digest(self, split_hashes: Mapping[str, str] | None = None) -> str:
+        """SHA-256 of content: keys, fields, events and parts; equal however the files were laid out.
+
+        ``split_hashes``: those of ``split.hashes()``, where they are at hand already.
+        """
+        hashes = self.split.hashes() if split_hashes is None else split_hashes
+        parts = [self.users.digest(), self.items.digest(), self.split.protocol, *hashes.values()]
         if self.reviews is not None:
             parts.append(self.reviews.digest())
         return sha256("\n".join(parts).encode()).hexdigest()

@@ -74,9 +74,9 @@ class IdMap:
     def digest(self) -> str:
         """SHA-256 of the keys in id order."""
         h = sha256(f"{len(self.keys)}\n".encode())
-        for key in self.keys:
-            raw = key.encode()
-            h.update(f"{len(raw)}:".encode() + raw)
+        for start in range(0, len(self.keys), 10_000):
+            raw = [key.encode() for key in self.keys[start : start + 10_000]]
+            h.update(b"".join([b"%d:%b" % (len(key), key) for key in raw]))
         return h.hexdigest()
 
 
