@@ -31,9 +31,12 @@ STATISTICS = _names(
     "num_reviews number_of_reviews n_reviews total_reviews review_number stars rank sales_rank best_sellers_rank "
     "bestseller_rank popularity popularity_rank vote_count vote_average num_votes play_count playcount listeners "
     "listener_count scrobbles num_plays view_count num_views purchase_count num_purchases owners n_owners "
-    "checkin_count interaction_count n_interactions download_count num_downloads metascore"
+    "checkin_count interaction_count n_interactions download_count num_downloads recommendations "
+    "num_recommendations sentiment"
 )
 """Item fields (see :func:`folded`) that tell how liked or how frequent an item was in the end: over the test too."""
+WORDS_TOO = _names("stars rank owners listeners")
+"""Those of :data:`STATISTICS` that are statistics only where their values are numbers."""
 CO_PURCHASES = _names(
     "also_buy also_bought also_view also_viewed bought_together buy_together buy_after_viewing bought_also viewed_also "
     "frequently_bought_together customers_also_bought customers_also_viewed similar_item similar_items "
@@ -174,7 +177,8 @@ def _checked(column: pl.Series) -> pl.Series:
     while isinstance(inner, pl.List):
         inner, depth = inner.inner, depth + 1
     if inner == pl.Null and depth < 3:  # a column in which nothing is known
-        column = column.cast([pl.String, pl.List(pl.String), pl.List(pl.List(pl.String))][depth])
+        kinds: list[Any] = [pl.String, pl.List(pl.String), pl.List(pl.List(pl.String))]
+        column = column.cast(kinds[depth])
         inner = pl.String
     if inner != pl.String or depth > 2:
         raise DataError(f"item field {column.name!r} holds {column.dtype}; fields are text or lists of text")
@@ -293,7 +297,7 @@ _SCRIPT = rf"(?is)<(?:script{_ATTRIBUTES}.*?</script|style{_ATTRIBUTES}.*?</styl
 _INLINE_TAG = rf"(?i)</?(?:{_INLINE}){_ATTRIBUTES}"
 _BLOCK_TAG = rf"(?i)</?(?:{_BLOCK}){_ATTRIBUTES}"
 _ANY_TAG = r"</?\w+[^>]*>"
-_BLANKS = r"[\s\p{Cc}]+"
+_BLANKS = r"[\s\p{Cc}&&[^ ]][\s\p{Cc}]*| [\s\p{Cc}]+"  # not each single blank: there are many
 _UNTIDY = r"\p{Cc}|[\s&&[^ ]]|  |^ | $"
 _ENTITY_LIKE = r"&#?[0-9A-Za-z]+;|amp;"
 # what cannot follow the character before the cut without belonging to it: marks, joiners, skin tones, tags, half-width
