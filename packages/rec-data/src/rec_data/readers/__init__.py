@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rec_core.errors import DataError, SettingsError
 
@@ -20,48 +20,122 @@ log = logging.getLogger(__name__)
 _COLUMNS = ("user_column", "item_column", "timestamp_column", "rating_column")
 _TEXT = ("separator", "column_names")
 _BESIDE = ("items_file", "users_file")
+_ALL = (*_COLUMNS, *_TEXT, *_BESIDE, "source_version")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How the files of one layout are told and read.
 
-    module   in this package; its function is ``read_`` and the module's name
-    shows    given a directory's file names (folded to lower case, without .gz), whether they show the layout
-    looks    what to look for, for the message when nothing fits
+    module   in this package; its function ``read_<module>`` reads
+    files    what to look for, for the message when nothing fits; None for layouts that have to be named
+    shows    given a directory's file names (folded to lower case, without .gz), whether they show the layout; None
+             where the module's ``is_<module>(path)`` looks into the files
     options  options of ReadSettings that the layout takes beside those that all take
     """
 
     module: str
-    shows: Callable[[frozenset[str]], bool] | None
-    looks: str
+    files: str | None
+    shows: Callable[[frozenset[str]], bool] | None = None
     options: tuple[str, ...] = ()
+
+    def fits(self, path: Path) -> bool:
+        """Whether a file or directory shows the layout."""
+        if self.files is None:
+            return False
+        if self.shows is None:
+            return bool(self.function("is_")(path))
+        names = [path.name] if path.is_file() else [file.name for file in path.iterdir()]
+        return self.shows(frozenset(name.casefold().removesuffix(".gz") for name in names))
+
+    def function(self, prefix: str) -> Callable[..., Any]:
+        """``read_...`` or ``is_...`` of the module."""
+        function: Callable[..., Any] = getattr(import_module(f"{__name__}.{self.module}"), prefix + self.module)
+        return function
+
+
+def _has(*names: str) -> Callable[[frozenset[str]], bool]:
+    return lambda found: found.issuperset(names)
+
+
+def _has_ending(*endings: str) -> Callable[[frozenset[str]], bool]:
+    return lambda found: all(any(name.endswith(ending) for name in found) for ending in endings)
+
+
+def _is_amazon(names: frozenset[str]) -> bool:
+    starts = ("ratings_", "reviews_", "meta_")
+    return any(name.startswith(starts) and name.endswith((".csv", ".json", ".jsonl")) for name in names)
+
+
+def _is_movielens(names: frozenset[str]) -> bool:
+    return any(names.issuperset(pair) for pair in (("u.data",), ("ratings.dat",), ("ratings.csv", "movies.csv")))
+
+
+def _is_book_crossing(names: frozenset[str]) -> bool:
+    return "bx-book-ratings.csv" in names or "bx-ratings.csv" in names or "bx-newbooksratings.csv" in names
+
+
+# the first that fits is taken: those told by the names of their files before those whose lines have to be looked at
+LAYOUTS: dict[str, Layout] = {
+    "movielens": Layout("movielens", "u.data, ratings.dat, or ratings.csv and movies.csv", _is_movielens),
+    "book-crossing": Layout("book_crossing", "BX-Book-Ratings.csv or BX-Ratings.csv", _is_book_crossing),
+    "yelp": Layout(
+        "yelp",
+        "*_review.json and *_business.json",
+        _has_ending("review.json", "business.json"),
+        ("source_version", "reviews"),
+    ),
+    "steam": Layout("steam", "steam_reviews.json", _has("steam_reviews.json"), ("rating_column", "reviews")),
+    "lastfm": Layout("lastfm", "user_artists.dat", _has("user_artists.dat")),
+    "amazon": Layout(
+        "amazon",
+        "ratings_*.csv, reviews_*.json or meta_*.json",
+        _is_amazon,
+        ("source_version", "reviews", "items_file"),
+    ),
+    "lc-rec": Layout("lc_rec", "*.inter.json", options=("reviews",)),
+    "recbole": Layout("recbole", "*.inter", _has_ending(".inter"), _COLUMNS),
+    "huggingface": Layout(
+        "huggingface",
+        "dataset_info.json with state.json, or dataset_dict.json",
+        lambda names: "dataset_dict.json" in names or names.issuperset(("dataset_info.json", "state.json")),
+        (*_COLUMNS, *_BESIDE),
+    ),
+    "openp5": Layout("openp5", "user_sequence.txt"),
+    "llm-recsys-id": Layout("llm_recsys_id", "sequential_data.txt"),
+    "minionerec": Layout("minionerec", "test.csv with history_item_id"),
+    "selfrec": Layout("selfrec", "train.txt and test.txt with three columns or a colon"),
+    "lightgcn": Layout("lightgcn", "train.txt and test.txt"),
+    "s3rec": Layout("s3rec", "NAME.txt and NAME_item2attributes.json"),
+    "sasrec": Layout("sasrec", "one text file of two numbers per line"),
+    "table": Layout("table", None, options=(*_COLUMNS, *_TEXT, *_BESIDE)),
+    "json-lines": Layout("table", None, options=(*_COLUMNS, *_BESIDE)),
+}
 
 
 def detect_format(path: Path) -> str:
-    """The layout that a file's name or a directory's content shows.
+    """The layout that a file or the content of a directory shows; a file that shows none is a table.
 
     Raises :class:`DataError` that lists what was found where nothing fits.
     """
     if not path.exists():
         raise DataError(f"there is no file or directory {path}")
-    if path.is_file():
-        return "recbole" if path.suffix == ".inter" else "table"
-    names = sorted(file.name for file in path.iterdir())
-    folded = frozenset(name.casefold().removesuffix(".gz") for name in names)
     for name, layout in LAYOUTS.items():
-        if layout.shows is not None and layout.shows(folded):
+        if layout.fits(path):
             return name
+    if path.is_file():
+        return "table"
     from rec_data.readers.table import ENDINGS, table_parts
 
     if table_parts(path):
         return "table"
+    names = sorted(file.name for file in path.iterdir())
     tables = [name for name in names if name.casefold().endswith(ENDINGS)]
     hint = f"; to read one of its tables name the file: {path / tables[0]}" if tables else ""
-    known = "; ".join(f"{name}: {layout.looks}" for name, layout in LAYOUTS.items() if layout.shows is not None)
+    known = "; ".join(f"{name}: {layout.files}" for name, layout in LAYOUTS.items() if layout.files is not None)
     raise DataError(
-        f"{path} has no layout known here ({known}); "
-        f"it holds: {', '.join(names[:12]) or 'nothing'}{', ...' if len(names) > 12 else ''}{hint}"
+        f"{path} holds {', '.join(names[:12]) or 'nothing'}{', ...' if len(names) > 12 else ''}{hint}. "
+        f"The layouts that are known by their files: {known}"
     )
 
 
@@ -71,21 +145,17 @@ def read(path: Path, settings: ReadSettings) -> RawData:
     Raises :class:`DataError` for what cannot be read and, with ``strict``, for any line that was left out.
     """
     kind = detect_format(path) if settings.format == "auto" else settings.format
-    if not path.exists():
+    if not path.exists() and kind != "huggingface":  # there it may be a name of the Hub
         raise DataError(f"there is no file or directory {path}")
     layout = LAYOUTS[kind]
     _refuse_unused(kind, layout.options, settings)
-    read_layout = getattr(import_module(f"{__name__}.{layout.module}"), f"read_{layout.module}")
-    raw: RawData = read_layout(path, settings)
+    raw: RawData = layout.function("read_")(path, settings)
     dropped = ", ".join(f"{reason} {n:,}" for reason, n in raw.dropped.items())
     if dropped and settings.strict:
         raise DataError(f"{raw.name}: --strict, and of {raw.lines:,} lines some were left out: {dropped}")
     if dropped:
         log.warning("%s: of %s lines some were left out: %s", raw.name, f"{raw.lines:,}", dropped)
     return raw
-
-
-_ALL = ("user_column", "item_column", "timestamp_column", "rating_column", *_TEXT, *_BESIDE, "source_version")
 
 
 def _refuse_unused(kind: str, options: Sequence[str], settings: ReadSettings) -> None:
@@ -96,10 +166,3 @@ def _refuse_unused(kind: str, options: Sequence[str], settings: ReadSettings) ->
         named.append("--reviews")
     if named:
         raise SettingsError(f"the {kind} layout states its own columns; leave out {', '.join(named)}")
-
-
-LAYOUTS: dict[str, Layout] = {
-    "movielens": Layout("movielens", lambda names: "u.data" in names, "u.data, u.item"),
-    "recbole": Layout("recbole", lambda names: any(n.endswith(".inter") for n in names), "*.inter", _COLUMNS),
-    "table": Layout("table", None, "", (*_COLUMNS, *_TEXT, *_BESIDE)),
-}
