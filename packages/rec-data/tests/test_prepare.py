@@ -298,11 +298,14 @@ def test_a_drawn_order_depends_on_keys_and_seed_not_on_the_file(caplog):
         make_dataset(raw_of([("a", "b", 1, 1.0)]), PrepareSettings(order="random"))
 
 
-def test_reviews_of_the_events_that_are_left_come_along(tmp_path):
+def test_reviews_of_training_events_come_along_and_of_others_when_asked(tmp_path):
     rows = [("ann", i, n, 1.0) for n, i in enumerate("abc")] + [("bob", "z", 0, 1.0)]
     texts = [("ann", "c", "third", 2), ("bob", "z", "gone with bob", 0), ("ann", "a", "first", 0)]
     reviews = pl.DataFrame(texts, schema=["user", "item", "text", "timestamp"], orient="row")
-    made = make_dataset(raw_of(rows, reviews=reviews), PrepareSettings(k_core=1, min_events=3))
+    raw = raw_of(rows, reviews=reviews)
+    safe = make_dataset(raw, PrepareSettings(k_core=1, min_events=3, reviews=True))
+    assert safe.dataset.reviews.texts == ("first",)  # the third is ann's test item
+    made = make_dataset(raw, PrepareSettings(k_core=1, min_events=3, reviews=True, held_out_reviews=True))
     assert made.dataset.reviews.texts == ("first", "third")
     assert made.dataset.reviews.items.tolist() == [0, 2]
     assert (made.counts["reviews"], made.counts["reviews_left_out"]) == (2, 1)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from rec_core.errors import DataError, SettingsError
+from rec_core.errors import DataError, RecError, SettingsError
 from rec_data.config import ReadSettings
 from rec_data.readers import detect_format, read
 
@@ -202,5 +204,37 @@ def test_a_wrong_mapping_names_what_there_is(raw_files, settings, message):
 def test_settings_that_hang_in_the_air_are_refused():
     with pytest.raises(SettingsError, match="name that file too"):
         ReadSettings(item_key="asin")
-    with pytest.raises(SettingsError, match="--format is one of auto, movielens, .*; got 'movielen'"):
+    with pytest.raises(SettingsError, match=r"--format is one of auto, movielens, .*; got 'movielen'"):
         replace(ReadSettings(), format="movielen")
+
+
+@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), compression=st.sampled_from(["uncompressed", "snappy", "zstd"]))
+def test_a_damaged_parquet_file_is_an_error_or_whole(tmp_path, data, compression):
+    path = tmp_path / "log.parquet"
+    log = pl.DataFrame({"user_id": [f"u{i % 7}" for i in range(60)], "item_id": range(60), "timestamp": range(60)})
+    log.write_parquet(path, row_group_size=20, compression=compression)
+    damaged = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(damaged) - 1))
+        match data.draw(st.sampled_from(["change", "cut", "insert"])):
+            case "change":
+                damaged[at] = data.draw(st.integers(0, 255))
+            case "cut":
+                del damaged[at : at + data.draw(st.integers(1, 9))]
+            case "insert":
+                damaged[at:at] = data.draw(st.binary(min_size=1, max_size=3))
+    path.write_bytes(damaged)
+    try:
+        raw = read(path, ReadSettings())
+    except RecError:
+        return
+    assert raw.lines == 60
+
+
+def test_text_that_is_no_utf8_inside_parquet_is_refused(tmp_path):
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({"user": ["ann"], "item": ["b"]}).write_parquet(path, compression="uncompressed", statistics=False)
+    path.write_bytes(path.read_bytes().replace(b"ann", b"an\xff"))
+    with pytest.raises(DataError, match="is not a whole Parquet file"):
+        read(path, ReadSettings())

@@ -141,6 +141,8 @@ class PrepareSettings(ReadSettings):
     """Keep items of the catalog that have no events, after those that have."""
     item_fields: str | None = None
     """Comma-separated text fields of the items to keep, in this order; by default all."""
+    held_out_reviews: bool = False
+    """Keep the reviews of held-out events too, which tell a model what it is to find (LC-Rec's test intentions)."""
     text_rules: TextRules = "clean"
     """How item texts are cleaned: as-is, clean (entities, control characters, blanks), or a paper's own rules."""
     max_text: int | None = None
@@ -182,6 +184,8 @@ class PrepareSettings(ReadSettings):
             )
         if self.max_events is not None and self.max_events < self.min_events:
             raise SettingsError(f"--max-events {self.max_events} is less than --min-events {self.min_events}")
+        if self.held_out_reviews and not self.reviews:
+            raise SettingsError("--held-out-reviews says which reviews are kept; add --reviews")
         for option in ("since", "until"):
             _moment(option, getattr(self, option))
 

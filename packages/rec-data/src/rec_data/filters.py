@@ -8,14 +8,15 @@ from typing import Literal
 import numpy as np
 
 from rec_core.types.ids import Bool, Int32, Int64
-from rec_data.ordering import PARTITION, chunks, user_counts
+from rec_data.ordering import PARTITION, chunks, in_threads, user_counts
 
 
 def one_per_pair(users: Int32 | Int64, items: Int32 | Int64, keep: Literal["first", "last"]) -> Bool:
     """bool [n]: the first (or last) row of each (user, item) pair; ``users`` [n] do not fall."""
     stays = np.ones(len(users), np.bool_)
     item_bits = int(items.max(initial=0)).bit_length()
-    for rows in _whole_users(users):
+
+    def look(rows: slice) -> None:
         user = users[rows].astype(np.int64)
         user -= user[0]
         row_bits = (len(user) - 1).bit_length()
@@ -33,6 +34,8 @@ def one_per_pair(users: Int32 | Int64, items: Int32 | Int64, keep: Literal["firs
             order = np.lexsort((item, user))
             repeated = np.flatnonzero((np.diff(user[order]) == 0) & (np.diff(item[order]) == 0))
         stays[rows.start + order[repeated + 1 if keep == "first" else repeated]] = False
+
+    in_threads(look, _whole_users(users))
     return stays
 
 

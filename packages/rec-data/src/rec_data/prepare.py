@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from rec_core.artifacts import Artifact, Input, check_output
-from rec_core.assets import ASSETS, Fetched, content_hash, fetch
+from rec_core.assets import Fetched, content_hash
 from rec_core.dataset import write_dataset
 from rec_core.errors import DataError, SettingsError, nearest
-from rec_core.types import Dataset, IdMap, Interactions, ItemCatalog, Reviews, UserCatalog
+from rec_core.types import Dataset, IdMap, Interactions, ItemCatalog, Reviews, Split, UserCatalog
 from rec_core.types.ids import Bool
 from rec_data.catalog_text import clean_items
 from rec_data.config import PrepareSettings
@@ -24,6 +26,8 @@ from rec_data.filters import by_length, k_core, one_per_pair, sessions
 from rec_data.ordering import event_order, ordered_keys
 from rec_data.raw import RawData
 from rec_data.readers import read
+from rec_data.rows import SILENCE
+from rec_data.sources import data_sources, fetch, manifest_facts
 from rec_data.splits import make_split
 from rec_data.streams import hashed, stream_key
 
@@ -40,18 +44,26 @@ def prepare(
     """
     settings = settings or PrepareSettings()
     check_output(output, overwrite=overwrite)
+    started = monotonic()
     path, asset = locate(source)
+    if asset is not None:
+        settings = data_sources()[asset.asset.name].settings(settings)
     raw = read(path, settings)
     if asset is not None:
         raw = replace(raw, name=asset.asset.name)
     events = Events(raw.rows)
     raw = replace(raw, rows=raw.rows.without_rows())  # so that the columns belong to events alone
-    made = _make(events, raw, settings)
-    files = raw.file_hashes()
+    if slow := monotonic() - started > SILENCE:
+        log.info("%s: read %s rows in %.0f s", raw.name, f"{len(events):,}", monotonic() - started)
+    with ThreadPoolExecutor(1) as thread:
+        hashing = thread.submit(raw.file_hashes)
+        made = _make(events, raw, settings)
+        files = hashing.result()
+    if slow:
+        log.info("%s: filtered, numbered and split after %.0f s; writing", raw.name, monotonic() - started)
     source_facts = {**raw.facts, "files": files}
     if asset is not None:
-        source_facts |= {"asset": asset.asset.name, "from": asset.source}
-        source_facts |= {"licence": asset.asset.licence, "citation": asset.asset.citation}
+        source_facts |= manifest_facts(asset, settings, made.dataset.split.interactions)
     return write_dataset(
         output,
         made.dataset,
@@ -75,20 +87,20 @@ def summary(artifact: Artifact) -> str:
 
 
 def locate(source: Path | str) -> tuple[Path, Fetched | None]:
-    """The path that is meant: one that exists, else the asset of that name, fetched if need be."""
+    """The path that is meant: one that exists, else the public dataset of that name, fetched if need be."""
     path = Path(source)
     if path.exists():
         return path, None
-    if str(source) in ASSETS:
+    if str(source) in data_sources():
         asset = fetch(str(source))
-        return asset.path, asset
+        return data_sources()[str(source)].location(asset.path), asset
     raise not_found(path)
 
 
 def not_found(path: Path) -> DataError:
     """Neither a path nor an asset."""
-    asset = "" if path.suffix or len(path.parts) > 1 else f", and no asset of that name{nearest(str(path), ASSETS)}"
-    return DataError(f"there is no file or directory {path}{asset}")
+    asset = f", and no asset of that name{nearest(str(path), data_sources())}"
+    return DataError(f"there is no file or directory {path}{'' if path.suffix or len(path.parts) > 1 else asset}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +179,7 @@ def _make(events: Events, raw: RawData, settings: PrepareSettings) -> Made:
         _fields(user_keys if user_of is None else user_of.gather(kept_users), raw.users),
     )
     items, text_facts = _catalog(item_keys, raw, settings)
-    reviews, review_facts = _reviews(raw, users, items, interactions)
+    reviews, review_facts = _reviews(raw, users, items, split, settings)
     tied = interactions.tied_share
     counts = {
         "lines": lines,
@@ -262,9 +274,9 @@ def _catalog(item_keys: pl.Series, raw: RawData, settings: PrepareSettings) -> t
 
 
 def _reviews(
-    raw: RawData, users: UserCatalog, items: ItemCatalog, interactions: Interactions
+    raw: RawData, users: UserCatalog, items: ItemCatalog, split: Split, settings: PrepareSettings
 ) -> tuple[Reviews | None, dict[str, int]]:
-    """The reviews of the interactions that are left, by (user, time, row)."""
+    """The reviews of the training interactions, or of all that are left, by (user, time, row)."""
     if raw.reviews is None:
         return None, {}
     ids = [
@@ -273,7 +285,8 @@ def _reviews(
     ]
     found = raw.reviews.join(ids[0], on="user", how="inner", maintain_order="left")
     found = found.join(ids[1], on="item", how="inner", maintain_order="left")
-    pairs = pl.DataFrame({"user_id": interactions.users, "item_id": interactions.items.astype(np.int64)}).unique()
+    shown = split.interactions if settings.held_out_reviews else split.train
+    pairs = pl.DataFrame({"user_id": shown.users, "item_id": shown.items.astype(np.int64)}).unique()
     found = found.join(pairs, on=["user_id", "item_id"], how="semi", maintain_order="left")
     by = ["user_id", *(["timestamp"] if "timestamp" in found.columns else [])]
     found = found.sort(by, maintain_order=True)

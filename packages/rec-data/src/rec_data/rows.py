@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import monotonic
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +16,7 @@ import polars as pl
 from rec_core.types.ids import Float32, Int32, Int64
 from rec_data.config import ReadSettings
 from rec_data.faults import Faults
-from rec_data.ordering import ordered_keys
+from rec_data.ordering import is_plain_number, key_order
 from rec_data.values import to_keys, to_ratings, to_seconds
 
 log = logging.getLogger(__name__)
@@ -21,6 +24,7 @@ log = logging.getLogger(__name__)
 Where = Callable[[int], str]  # row of a block -> "ratings.csv, line 17"
 UInt8 = npt.NDArray[np.uint8]
 COLUMNS = ("user", "item", "timestamp", "rating", "part")
+SILENCE = 5.0  # seconds between two lines that say how far the reading is
 _CODES = 2**31 - 1
 
 
@@ -92,8 +96,9 @@ class RowCollector:
         self.faults = Faults(settings.bad_rows)
         self.units: dict[str, int] = {}
         self._users, self._items = _KeyCodes(), _KeyCodes()
-        self._optional: dict[str, list[npt.NDArray[np.generic]]] = {}
-        self._blocks = 0
+        self._optional: dict[str, list[npt.NDArray[Any]]] = {}
+        self._blocks = self._rows = 0
+        self._said = monotonic()
 
     def add(self, block: pl.DataFrame, where: Where) -> None:
         """One block of rows: columns ``user``, ``item`` and, in every block or in none, ``timestamp``, ``rating``
@@ -124,8 +129,12 @@ class RowCollector:
         if kept is not None:
             users, items = users.filter(kept), items.filter(kept)
             values = {name: column.filter(kept) for name, column in values.items()}
-        self._users.add(users)
-        self._items.add(items)
+        with ThreadPoolExecutor(2) as threads:  # polars lets both run
+            list(threads.map(_KeyCodes.add, (self._users, self._items), (users, items)))
+        self._rows += len(users)
+        if monotonic() - self._said >= SILENCE:
+            self._said = monotonic()
+            log.info("read %s rows", f"{self._rows:,}")
         for name in optional:
             self._optional.setdefault(name, []).append(values[name].to_numpy())
 
@@ -138,8 +147,8 @@ class RowCollector:
         """All rows; the collector is empty afterwards."""
         if len(self.units) > 1:
             log.warning("timestamps come in several units, each taken as it is: %s", self.units)
-        users, user_keys = self._users.finish()
-        items, item_keys = self._items.finish()
+        with ThreadPoolExecutor(2) as threads:
+            (users, user_keys), (items, item_keys) = threads.map(_KeyCodes.finish, (self._users, self._items))
         optional = {name: _joined(self._optional, name) for name in list(self._optional)}
         return RawRows(
             users,
@@ -160,9 +169,11 @@ class _KeyCodes:
     """
 
     def __init__(self) -> None:
-        self._blocks: list[npt.NDArray[np.generic]] = []
+        self._blocks: list[npt.NDArray[Any]] = []
         self._categories: pl.Categories | None = None
         self._holder: pl.Series | None = None  # polars forgets the codes once no column uses them
+        self._known: list[tuple[npt.NDArray[np.uint32], pl.Series]] = []  # new codes of each block, and their keys
+        self._size = 0
 
     def add(self, keys: pl.Series) -> None:
         if self._categories is None:
@@ -176,30 +187,33 @@ class _KeyCodes:
                 self._blocks[i] = self._encoded(pl.Series(block).cast(pl.String))
         self._blocks.append(self._encoded(keys))
 
-    def _encoded(self, keys: pl.Series) -> Int32:
+    def _encoded(self, keys: pl.Series) -> npt.NDArray[np.uint32]:
         assert self._categories is not None
         coded = keys.cast(pl.Categorical(self._categories))
         if self._holder is None:
             self._holder = coded.head(1)
-        codes = coded.to_physical().to_numpy()
-        return codes.view(np.int32) if codes.dtype == np.uint32 else codes.astype(np.int32)
+        codes = coded.to_physical().to_numpy().astype(np.uint32, copy=False)
+        fresh = np.flatnonzero(codes >= self._size)
+        if len(fresh):
+            new, first = np.unique(codes[fresh], return_index=True)
+            self._known.append((new, keys.gather(fresh[first])))
+            self._size = int(new[-1]) + 1
+        return codes
 
     def finish(self) -> tuple[Int32, pl.Series]:
         """Codes of all rows in order, and the keys they stand for."""
         blocks, self._blocks = self._blocks, []
         if self._categories is None:
             return _coded_numbers(blocks)
-        known = self._categories.to_series().cast(pl.String)
-        used = np.zeros(len(known), np.bool_)
-        for block in blocks:
-            used[block] = True
-        keys = ordered_keys(known.filter(pl.Series(used)))
-        position = np.full(len(known), -1, np.int32)
-        position[used] = known.filter(pl.Series(used)).cast(pl.Enum(keys)).to_physical().to_numpy()
-        return _looked_up(blocks, position), keys
+        code = np.concatenate([new for new, _ in self._known])
+        keys = pl.concat([keys for _, keys in self._known])
+        order = key_order(keys)
+        position = np.full(self._size, -1, np.int32)
+        position[code[order]] = np.arange(len(order), dtype=np.int32)
+        return _looked_up(blocks, position), keys.gather(order)
 
 
-def _coded_numbers(blocks: list[npt.NDArray[np.generic]]) -> tuple[Int32, pl.Series]:
+def _coded_numbers(blocks: list[npt.NDArray[Any]]) -> tuple[Int32, pl.Series]:
     rows = sum(map(len, blocks))
     top = max((int(block.max()) for block in blocks if len(block)), default=-1)
     if top < max(4 * rows, 1 << 24):
@@ -216,14 +230,14 @@ def _coded_numbers(blocks: list[npt.NDArray[np.generic]]) -> tuple[Int32, pl.Ser
     return codes, pl.Series(keys, dtype=pl.Int64).cast(pl.String)
 
 
-def _looked_up(blocks: list[npt.NDArray[np.generic]], position: Int32) -> Int32:
+def _looked_up(blocks: list[npt.NDArray[Any]], position: Int32) -> Int32:
     codes = np.empty(sum(map(len, blocks)), np.int32)
     for at, block in _placed(blocks):
         codes[at] = position[block]
     return codes
 
 
-def _placed(blocks: list[npt.NDArray[np.generic]]) -> Iterator[tuple[slice, npt.NDArray[np.generic]]]:
+def _placed(blocks: list[npt.NDArray[Any]]) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
     """Each block with its place among all rows; a block is let go of once the next is asked for."""
     blocks.reverse()
     start = 0
@@ -233,7 +247,7 @@ def _placed(blocks: list[npt.NDArray[np.generic]]) -> Iterator[tuple[slice, npt.
         start += len(block)
 
 
-def _joined(columns: dict[str, list[npt.NDArray[np.generic]]], name: str) -> npt.NDArray[np.generic]:
+def _joined(columns: dict[str, list[npt.NDArray[Any]]], name: str) -> npt.NDArray[Any]:
     blocks = columns.pop(name)
     dtype = {"timestamp": np.int64, "rating": np.float32, "part": np.uint8}[name]
     whole = np.empty(sum(map(len, blocks)), dtype)
@@ -244,15 +258,9 @@ def _joined(columns: dict[str, list[npt.NDArray[np.generic]]], name: str) -> npt
 
 def plain_numbers(keys: pl.Series) -> Int64 | None:
     """The keys as int64 when each is a plain whole number (no sign, no leading zero, at most 18 digits), else None."""
+    if len(keys) and not is_plain_number(keys.head(1))[0]:  # text, as a rule, from the first key on
+        return None
     numbers = keys.cast(pl.Int64, strict=False)
-    if numbers.null_count():
+    if numbers.null_count() or not is_plain_number(keys, numbers).all():
         return None
-    values, digits = numbers.to_numpy(), keys.str.len_bytes().to_numpy()
-    if not len(values):
-        return np.empty(0, np.int64)
-    if int(values.min()) < 0 or int(values.max()) >= 10**18:
-        return None
-    wanted = np.ones(len(values), np.uint32)
-    for power in range(1, len(str(int(values.max())))):
-        wanted += values >= 10**power
-    return values if (digits == wanted).all() else None
+    return numbers.to_numpy()

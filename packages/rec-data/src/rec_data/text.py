@@ -253,7 +253,7 @@ class _Reader:
                 separator=separator.decode(),
                 has_header=False,
                 schema=dict.fromkeys(self.names, pl.String),
-                columns=[name for name in self.names if name in self.keep] if projected else None,
+                columns=sorted(map(self.names.index, self.keep)) if projected else None,
                 quote_char=None,
                 glob=False,
             )
