@@ -83,7 +83,7 @@ def without_empty(frame: pl.DataFrame) -> pl.DataFrame:
 
 def noted(**facts: Any) -> dict[str, object]:
     """Facts for the manifest, those that are empty left out."""
-    return {name: value for name, value in facts.items() if value not in (None, {}, [], ())}
+    return {name: value for name, value in facts.items() if value not in (None, {}, [], (), 0)}
 
 
 def joined(names: Iterable[str]) -> str:
