@@ -46,7 +46,8 @@ def make_raw(folder: Path, rows: int, keys: str, *, form: str = "csv", files: in
     """A synthetic world of about so many rows; the path of its interactions."""
     from rec_core.cli import Progress
     from rec_data.synthesize import synthesize
-    from rec_data.synthetic import FileSettings, World
+    from rec_data.synthetic import World
+    from rec_data.world_config import FileSettings
 
     if keys == "int":  # ML-25M: 25,000,095 rows of 162,541 users and 59,047 items, at least 20 rows each
         scale = rows / 25_000_095
@@ -71,8 +72,13 @@ def make_raw(folder: Path, rows: int, keys: str, *, form: str = "csv", files: in
 def contender(name: str, keys: str) -> Callable[[Path, Path], Any]:
     """What is timed; everything it needs is loaded here."""
     if name == "ours":
+        import pyarrow as pa
+        import pyarrow.parquet  # noqa: F401
         from rec_data import PrepareSettings
         from rec_data.prepare import prepare
+        from rec_data.readers import table  # noqa: F401
+
+        pa.array([""])  # loads pandas, where that is installed
 
         return lambda source, out: prepare(source, out, PrepareSettings())
     sys.path.insert(0, str(HERE))

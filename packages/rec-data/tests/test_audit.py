@@ -210,6 +210,21 @@ def test_the_review_of_a_held_out_event_is_found(part, name):
     assert audit(data)["held_out_reviews"].details == details
 
 
+def test_a_review_of_a_repeated_pair_belongs_to_the_event_of_its_time():
+    base = replace(world(), reviews=None)
+    row, events = target(base, 7), base.split.interactions
+    items = events.items.copy()
+    items[row] = items[row - 5]  # user 7 meets an item of the training part again, as the test event
+    again = with_events(base, items=items)
+    reviews = {
+        row: Reviews(np.array([7]), items[row : row + 1], ("so so",), timestamps=events.timestamps[row : row + 1])
+        for row in (row, row - 5)
+    }
+    assert audit(replace(again, reviews=reviews[row - 5]))["held_out_reviews"].verdict == "ok"
+    found = audit(replace(again, reviews=reviews[row]))["held_out_reviews"]
+    assert (found.verdict, found.count, found.details["test"]) == ("leak", 1, 1)
+
+
 def test_a_review_that_names_the_target_is_found_unless_it_is_older():
     base = world()
     row = target(base, 7)
@@ -562,11 +577,18 @@ def test_what_reviews_give_away_equals_what_the_slow_twin_finds(rows, written):
                 naming |= {row} if wrote >= time else set()
     found = leaky_texts.mentions_in_reviews(reviews, titles, events, part)
     assert (set(found.rows.tolist()), found.earlier) == (naming, earlier)
-    pairs = [{(u, i) for u, i, q in zip(users, items, parts, strict=True) if q == code} for code in range(3)]
-    about_held_out = leaky_texts.held_out_reviews(reviews, events, part)
-    test = [r for r, pair in enumerate(zip(who, what, strict=True)) if pair in pairs[2] - pairs[0]]
-    valid = [r for r, pair in enumerate(zip(who, what, strict=True)) if pair in pairs[1] - pairs[0] - pairs[2]]
-    assert (about_held_out["test"].tolist(), about_held_out["valid"].tolist()) == (test, valid)
+    for timed in (True, False):  # without times a review is about all events of its user and item
+        written_about = [
+            {q for u, i, t, q in rows if (u, i) == (who[r], what[r]) and (not timed or t == when[r])}
+            or {q for u, i, _, q in rows if (u, i) == (who[r], what[r])}
+            for r in range(len(texts))
+        ]
+        test = [r for r, parts_of in enumerate(written_about) if 2 in parts_of and 0 not in parts_of]
+        valid = [r for r, parts_of in enumerate(written_about) if parts_of == {1}]
+        about_held_out = leaky_texts.held_out_reviews(
+            reviews if timed else replace(reviews, timestamps=None), events, part
+        )
+        assert (about_held_out["test"].tolist(), about_held_out["valid"].tolist()) == (test, valid)
 
 
 # ---- the command

@@ -28,11 +28,11 @@ Files = dict[str, bytes]  # the first holds the interactions
 
 @dataclass(frozen=True)
 class Source:
-    """A small valid set of files and its reader; the first line of the first is no row while it holds the ``header``."""
+    """A small valid set of files and its reader; the first line is no row while it has a name of the ``header``."""
 
     read: Callable[[Path, ReadSettings], RawData]
     files: Files
-    header: frozenset[bytes] = frozenset()
+    header: frozenset[str] = frozenset()
     reviews: bool = False
 
 
@@ -113,7 +113,7 @@ SOURCES = {
             "ratings.csv": crlf(["userId,movieId,rating,timestamp", *(f"{u},{i},4.5,9{u}" for u, i in PAIRS)]),
             "movies.csv": crlf(["movieId,title,genres", *(f'{i},"A, ""b"" (1995)",Comedy' for i in range(3))]),
         },
-        header=frozenset({b"userId"}),
+        header=frozenset({"userId"}),
     ),
     "amazon ratings": Source(
         read_amazon,
@@ -150,7 +150,7 @@ SOURCES = {
                 ["user_id,parent_asin,rating,timestamp", *(f"A{u},{ASIN(i)},5.0,160000000000{u}" for u, i in PAIRS)]
             )
         },
-        header=frozenset({b"user_id", b"parent_asin"}),
+        header=frozenset({"user_id", "parent_asin"}),
     ),
     "yelp": Source(
         read_yelp,
@@ -183,7 +183,7 @@ SOURCES = {
             "user_taggedartists.dat": lines(["userID\tartistID\ttagID\tday", *(f"{u}\t{i}\t{i}\t1" for u, i in PAIRS)]),
             "tags.dat": "tagID\ttagValue\n0\té\n1\tb\n2\tc\n".encode("latin-1"),
         },
-        header=frozenset({b"userID"}),
+        header=frozenset({"userID"}),
     ),
 }  # fmt: skip
 
@@ -251,8 +251,8 @@ def outcome(read: Callable[[Path, ReadSettings], RawData], path: Path, settings:
 def rows_of(source: Source, name: str, data: bytes) -> int:
     """Physical lines without the header."""
     text = gzip.decompress(data) if name.endswith(".gz") else data
-    first = text.partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf").strip()
-    headed = not source.header.isdisjoint(re.split(rb"[,\t]", first))
+    first = text.partition(b"\n")[0].decode("utf-8-sig", "replace")
+    headed = not source.header.isdisjoint(name.strip() for name in re.split(r"[,\t]", first))
     return text.count(b"\n") + (len(text) > 0 and not text.endswith(b"\n")) - headed
 
 

@@ -195,7 +195,12 @@ def test_lc_rec_files(tmp_path):
         "(0, 1)": {"review": "good", "summary": "s"},
         "(1, 0)": {"review": "so", "summary": ""},
     }
-    assert json.loads(text(folder, "export.json"))["left_out"] == {"cold_items": 1, "further_reviews_of_a_pair": 1}
+    about = json.loads(text(folder, "export.json"))
+    assert about["left_out"] == {"cold_items": 1, "further_reviews_of_a_pair": 1}
+    assert not any("held-out" in note for note in about["notes"])  # all reviews are about training events
+    late = replace(reviews, items=np.array([1, 2, 0], np.int32))  # ann's second one is about her validation item
+    about = json.loads(text(sent(replace(TINY, reviews=late), tmp_path / "D", "lc-rec"), "export.json"))
+    assert any(note.startswith("1 of the 3 reviews are about held-out events") for note in about["notes"])
 
 
 def test_recbole_files(tmp_path):
@@ -668,6 +673,28 @@ def test_real_beauty_goes_through_text_and_json_layouts(tmp_path, real):
     hashes = sequence_hashes(dataset)
     for layout in ("openp5", "lc-rec"):
         assert sequence_hashes(again(dataset, tmp_path / "x", layout)) == hashes
+
+
+def test_real_beauty_has_the_counts_that_papers_and_their_code_give(tmp_path, real):
+    raw = read(real / "amazon-beauty-2014" / "interactions.csv.gz", ReadSettings())
+    dataset = make_dataset(raw, PrepareSettings(duplicates="all")).dataset
+
+    def lines(folder: Path, file: str) -> list[str]:
+        return text(folder, file).splitlines()
+
+    # LC-Rec: a training example per prefix, sum(n - 3) = 198,215 - 3 * 22,332 = 131,219; one header line
+    lc_rec = sent(dataset, tmp_path / "Beauty", "lc-rec")
+    assert len(lines(lc_rec, "Beauty.train.inter")) - 1 == 131_219
+    assert len(lines(lc_rec, "Beauty.test.inter")) - 1 == 22_332
+    # SELFRec's train part keeps the validation item: 198,215 - 22,332 = 175,883; 52 tests of 9 items unseen in train
+    graph = sent(dataset, tmp_path / "graph", "selfrec", valid="train")
+    assert len(lines(graph, "train.txt")) == 175_883
+    known = {line.split()[1] for line in lines(graph, "train.txt")}
+    unknown = [line.split()[1] for line in lines(graph, "test.txt") if line.split()[1] not in known]
+    assert (len(unknown), len(set(unknown))) == (52, 9)
+    chains = sent(dataset, tmp_path / "chains", "selfrec-sequential", valid="train")
+    assert sum(line.count(" ") + 1 for line in lines(chains, "train.txt")) == 175_883
+    assert len(lines(chains, "train.txt")) == len(lines(chains, "test.txt")) == 22_332
 
 
 def sequence_hashes(dataset: Dataset) -> tuple[str, str]:

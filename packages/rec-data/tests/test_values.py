@@ -109,8 +109,10 @@ def test_ratings_are_finite_numbers():
 
 def test_keys_are_text_or_whole_numbers():
     assert to_keys(pl.Series(["0012", None]), "user key", faults()).to_list() == ["0012", None]
-    assert to_keys(pl.Series([12, 7]), "user key", faults()).to_list() == ["12", "7"]
-    assert to_keys(pl.Series([12.0, float("nan")]), "user key", faults()).to_list() == ["12", None]
+    assert to_keys(pl.Series([12, 7]), "user key", faults()).to_list() == [12, 7]
+    assert to_keys(pl.Series([12.0, float("nan")]), "user key", faults()).to_list() == [12, None]
+    assert to_keys(pl.Series([12, -7]), "user key", faults()).to_list() == ["12", "-7"]
+    assert to_keys(pl.Series([10**18]), "user key", faults()).to_list() == ["1000000000000000000"]
     with pytest.raises(DataError, match=r"row 0: user key 1\.5 is no whole number"):
         to_keys(pl.Series([1.5]), "user key", faults())
     with pytest.raises(DataError, match="holds Boolean"):

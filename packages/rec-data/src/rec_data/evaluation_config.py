@@ -41,6 +41,8 @@ class SampleSettings:
     """Liked means rated at least this; one of the two has to be named."""
     min_history: int = 5
     """Events a user must have before one counts as a sample."""
+    history_only: float | None = None
+    """Rating whose events are history and no sample: 0 of Book-Crossing says that a book was met, not how it was."""
     targets: Literal["all", "last"] = "all"
     """Every such event is a sample, or only the last of each user."""
     parts: Literal["split", "users"] = "split"
@@ -48,7 +50,7 @@ class SampleSettings:
     valid_share: float = 0.0
     """Share of the users that --parts users puts into validation; none by default."""
     test_share: float = 0.1
-    """Share of the users that --parts users puts into the test."""
+    """Share of the users (of those with a sample) that --parts users puts into the test."""
     few_shot: int | None = None
     """Keep so many training samples, the first of a drawn order: a smaller set is the beginning of a larger one."""
     valid_samples: int | None = None

@@ -145,13 +145,24 @@ def mentions_in_reviews(reviews: Reviews, titles: Texts, events: Interactions, p
 
 
 def held_out_reviews(reviews: Reviews, events: Interactions, part: Part) -> dict[str, Rows]:
-    """Rows of reviews whose (user, item) pair is in valid or in test and not in train."""
+    """Rows of reviews about events of valid or of test, and not of train.
+
+    A review is about the event of its user, item and time; where there is no event of that time, or there are no times,
+    about all events of its user and item.
+    """
     about = reviews.users * events.n_items + reviews.items
     about[reviews.items >= events.n_items] = -1  # a cold item
-    pairs = [np.unique(events.users[part == code] * events.n_items + events.items[part == code]) for code in range(3)]
-    known = np.isin(about, pairs[0])
-    test = np.isin(about, pairs[2]) & ~known
-    return {"valid": np.flatnonzero(np.isin(about, pairs[1]) & ~known & ~test), "test": np.flatnonzero(test)}
+    pairs = events.users * events.n_items + events.items
+    parts = [np.isin(about, pairs[part == code]) for code in range(3)]
+    if reviews.timestamps is not None and events.timestamps is not None:
+        asked = pl.DataFrame({"row": np.arange(len(about)), "pair": about, "time": reviews.timestamps})
+        then = np.zeros((3, len(about)), np.bool_)
+        for code in range(3):
+            there = pl.DataFrame({"pair": pairs, "time": events.timestamps}).filter(pl.Series(part == code))
+            then[code, asked.join(there, on=["pair", "time"], how="semi")["row"].to_numpy()] = True
+        parts = list(np.where(then.any(axis=0), then, parts))
+    train, valid, test = parts
+    return {"valid": np.flatnonzero(valid & ~train & ~test), "test": np.flatnonzero(test & ~train)}
 
 
 def reviews_naming_their_item(reviews: Reviews, titles: Texts, rows: Rows) -> int:

@@ -58,6 +58,19 @@ def is_plain_number(keys: pl.Series, numbers: pl.Series | None = None) -> Bool:
     return plain
 
 
+def digits_of(values: Int64) -> int | None:
+    """How many digits all values have together; None where one is negative or has more than 18."""
+    if not len(values):
+        return 0
+    least, top = int(values.min()), int(values.max())
+    if least < 0 or top >= 10**18:
+        return None
+    total = len(values) * len(str(least))
+    for power in range(len(str(least)), len(str(top))):
+        total += int(np.count_nonzero(values >= 10**power))
+    return total
+
+
 def event_order(users: Int32 | Int64, times: Int64 | None, keep: Bool | None = None) -> Rows:
     """Positions of the rows (of those where ``keep``) by (user, time, row), int32 where that is enough.
 

@@ -20,7 +20,7 @@ from rec_core.errors import DataError, SettingsError, nearest
 from rec_core.types import Dataset, IdMap, Interactions, ItemCatalog, Reviews, Split, UserCatalog
 from rec_core.types.ids import Bool
 from rec_data.catalog_text import clean_items
-from rec_data.config import PrepareSettings
+from rec_data.config import PrepareSettings, ReadSettings
 from rec_data.events import Events
 from rec_data.filters import by_length, k_core, one_per_pair, sessions
 from rec_data.ordering import event_order, ordered_keys
@@ -45,7 +45,7 @@ def prepare(
     settings = settings or PrepareSettings()
     check_output(output, overwrite=overwrite)
     started = monotonic()
-    path, asset = locate(source)
+    path, asset = locate(source, settings)
     if asset is not None:
         settings = data_sources()[asset.asset.name].settings(settings)
     raw = read(path, settings)
@@ -86,10 +86,13 @@ def summary(artifact: Artifact) -> str:
     )
 
 
-def locate(source: Path | str) -> tuple[Path, Fetched | None]:
-    """The path that is meant: one that exists, else the public dataset of that name, fetched if need be."""
+def locate(source: Path | str, settings: ReadSettings) -> tuple[Path, Fetched | None]:
+    """The path that is meant: one that exists, else the public dataset of that name, fetched if need be.
+
+    With the format huggingface the path may also be a name of the Hub.
+    """
     path = Path(source)
-    if path.exists():
+    if path.exists() or (settings.format == "huggingface" and str(source) not in data_sources()):
         return path, None
     if str(source) in data_sources():
         asset = fetch(str(source))

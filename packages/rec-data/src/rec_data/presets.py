@@ -39,6 +39,8 @@ class Preset:
 
 _LLMEMB = "LLMEmb, AAAI 2025, arXiv 2409.19925; data/data_process.py of the authors' code"
 _LLMEMB_DIFFERENCES = (
+    "The authors keep stars, review counts, ranks and dates in the item texts, which tell of the test period; these "
+    "fields are not read here.",
     "The authors number items before they drop users with fewer than three events: a few numbers of theirs belong to "
     "no event any more, and may be drawn as negatives.",
 )
@@ -64,6 +66,7 @@ PRESETS: dict[str, Preset] = {
             "k_core_rule": "one-pass",
             "min_events": 3,
             "text_rules": "llmemb",
+            "max_text": 1_000_000,  # only the Amazon texts are cut
         },
         _LLMEMB_DIFFERENCES,
         _LLMEMB_NEXT,
@@ -111,7 +114,9 @@ PRESETS: dict[str, Preset] = {
             "There an item is described when the metadata have a line for it, here when that line has a title.",
             "The authors keep events in a Python set before they sort them by day, so the order of events of one day, "
             "and with it the last items of many users, came out of their run and cannot be made again.",
+            "There an item has four texts: add --item-fields title,description,brand,categories to drop the others.",
         ),
+        ("rec-data export DATASET OUT --format lc-rec",),
     ),
     "rella-ml-1m": Preset(
         "MovieLens-1M: every rating with five before it is a sample; all samples in order of time, 80 / 10 / 10",
@@ -145,6 +150,8 @@ PRESETS: dict[str, Preset] = {
         (
             "The order of a user's ratings, and who is in the test, are drawn by another generator.",
             "Books whose ISBN holds anything but letters and digits stay.",
+            "There is no validation part: the authors choose on the test (add --valid-share 0.09 for one of a tenth of "
+            "the training users).",
             "The dataset itself is split leave-one-out; the split by user is that of the samples. Train on the samples "
             "alone: the last ratings of their training users are test events of the dataset.",
         ),
@@ -176,6 +183,7 @@ PRESETS: dict[str, Preset] = {
             "There is no validation part: SELFRec chooses the epoch on the test.",
             "SELFRec leaves out test pairs whose item is not in train.txt; here they stay and are counted as items "
             "without training.",
+            "Its sequences may meet an item twice: add --duplicates all for them; a pair of its graphs counts once.",
         ),
     ),
     "sasrec": Preset(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from rec_core.errors import DataError
 from rec_core.types.ids import Float32, Int32, Int64
 from rec_data.config import ReadSettings
 from rec_data.faults import Faults
@@ -111,6 +112,9 @@ class RowCollector:
         if self._blocks and optional != list(self._optional):
             raise ValueError(f"the first block had {list(self._optional)}, this one has {optional}")
         self._blocks += 1
+        for column in block.iter_columns():
+            if column.dtype.is_nested():
+                raise DataError(f"{where(0)}: the column of the {column.name} holds {column.dtype}, wanted single values")
         faults = self.faults.block(block.height, where)
         users = to_keys(block["user"], "user key", faults)
         items = to_keys(block["item"], "item key", faults)
@@ -172,12 +176,14 @@ class _KeyCodes:
         self._blocks: list[npt.NDArray[Any]] = []
         self._categories: pl.Categories | None = None
         self._holder: pl.Series | None = None  # polars forgets the codes once no column uses them
-        self._known: list[tuple[npt.NDArray[np.uint32], pl.Series]] = []  # new codes of each block, and their keys
+        self._known: list[tuple[Int64, pl.Series]] = []  # new codes of each block, and their keys
         self._size = 0
 
     def add(self, keys: pl.Series) -> None:
+        if keys.dtype != pl.String and self._categories is not None:
+            keys = keys.cast(pl.String)
         if self._categories is None:
-            numbers = plain_numbers(keys)
+            numbers = keys.to_numpy() if keys.dtype != pl.String else plain_numbers(keys)
             if numbers is not None:
                 small = not len(numbers) or numbers.max() <= _CODES
                 self._blocks.append(numbers.astype(np.int32) if small else numbers)
@@ -195,9 +201,12 @@ class _KeyCodes:
         codes = coded.to_physical().to_numpy().astype(np.uint32, copy=False)
         fresh = np.flatnonzero(codes >= self._size)
         if len(fresh):
-            new, first = np.unique(codes[fresh], return_index=True)
-            self._known.append((new, keys.gather(fresh[first])))
-            self._size = int(new[-1]) + 1
+            new = codes[fresh] - self._size
+            first = np.full(int(new.max()) + 1, -1, np.int64)
+            first[new[::-1]] = fresh[::-1]  # the last to be written is the first that occurs
+            taken = np.flatnonzero(first >= 0)
+            self._known.append((taken + self._size, keys.gather(first[taken])))
+            self._size += len(first)
         return codes
 
     def finish(self) -> tuple[Int32, pl.Series]:

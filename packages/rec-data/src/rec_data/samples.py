@@ -14,8 +14,8 @@ from rec_core.samples import write_samples
 from rec_core.types import Dataset, Samples
 from rec_core.types.ids import Bool, Int64
 from rec_data.evaluation_config import SampleSettings
-from rec_data.splits import TEST, TRAIN, VALID, UInt8, with_history
-from rec_data.streams import hashed, stream_key, uniform
+from rec_data.splits import TEST, TRAIN, VALID, UInt8, whole_part, with_history
+from rec_data.streams import hashed, stream_key
 
 
 def samples(data: Path | str, output: Path | str, settings: SampleSettings, *, overwrite: bool = False) -> Artifact:
@@ -31,11 +31,13 @@ def samples(data: Path | str, output: Path | str, settings: SampleSettings, *, o
 def make_samples(dataset: Dataset, settings: SampleSettings) -> tuple[Samples, dict[str, Any]]:
     """Samples in order of (part, time, user, row), and plain facts about them.
 
-    Every event with at least ``min_history`` earlier ones of its user is a sample (``targets="last"``: only the last of
-    each user), liked where its rating passes the bound. With ``parts="split"`` a sample has the part of its event; the
-    split must keep each user's parts in order, or the history of a training sample would hold events that are held
-    out. With ``parts="users"`` all samples of a user share a part, drawn by a hash of seed and user id (Book-Crossing,
-    which has no times); the split of the dataset then means nothing, and models must learn from these samples alone.
+    Every event with at least ``min_history`` earlier ones of its user is a sample, unless its rating is
+    ``history_only`` (``targets="last"``: only the last such event of each user), liked where its rating passes the
+    bound. With ``parts="split"`` a sample has the part of its event; the split must keep each user's parts in order, or
+    the history of a training sample would hold events that are held out. With ``parts="users"`` all samples of a user
+    share a part (Book-Crossing, which has no times): of the n users that have any, in the order of a hash of seed and
+    user id, the first floor(share * n) are train, the next floor(``valid_share`` * n) valid, the others test. The split
+    of the dataset then means nothing, and models must learn from these samples alone.
 
     ``few_shot``, ``valid_samples`` and ``test_samples`` keep the first so many of a part in a drawn order, so that a
     smaller set is the beginning of a larger one. The order is ``RandomState(seed).permutation``, a stream that NumPy
@@ -53,11 +55,12 @@ def make_samples(dataset: Dataset, settings: SampleSettings) -> tuple[Samples, d
     if events.ratings is None:
         raise DataError(f"samples need ratings, and {dataset.name} has none")
     chosen = with_history(events, settings.min_history)
+    if settings.history_only is not None:
+        chosen &= events.ratings != np.float32(settings.history_only)
     if settings.targets == "last":
-        last = np.zeros(len(events), np.bool_)
-        last[events.offsets[1:][np.diff(events.offsets) > 0] - 1] = True
-        chosen &= last
-    part = _parts_of_users(dataset, settings) if settings.parts == "users" else _parts_in_order(dataset)
+        at = np.flatnonzero(chosen)
+        chosen[at[:-1][np.diff(events.users[at]) == 0]] = False
+    part = _parts_of_users(dataset, chosen, settings) if settings.parts == "users" else _parts_in_order(dataset)
     at = _in_order(np.flatnonzero(chosen), part, events.timestamps)
     labels = _liked(events.ratings[at], settings)
     made = _drawn(Samples(at, labels, part[at]), settings)
@@ -108,12 +111,15 @@ def _parts_in_order(dataset: Dataset) -> UInt8:
     return split.part
 
 
-def _parts_of_users(dataset: Dataset, settings: SampleSettings) -> UInt8:
+def _parts_of_users(dataset: Dataset, chosen: Bool, settings: SampleSettings) -> UInt8:
     events = dataset.split.interactions
-    chance = uniform(hashed(stream_key(settings.seed, "sample parts"), np.arange(events.n_users)))
-    of_user = np.full(events.n_users, TRAIN)
-    of_user[chance < settings.test_share + settings.valid_share] = VALID
-    of_user[chance < settings.test_share] = TEST
+    users = np.unique(events.users[chosen])
+    users = users[np.argsort(hashed(stream_key(settings.seed, "sample parts"), users), kind="stable")]
+    n_train = whole_part((1 - settings.valid_share - settings.test_share) * len(users))
+    n_valid = whole_part(settings.valid_share * len(users))
+    of_user = np.full(events.n_users, TEST)
+    of_user[users[:n_train]] = TRAIN
+    of_user[users[n_train : n_train + n_valid]] = VALID
     return np.repeat(of_user, np.diff(events.offsets))
 
 

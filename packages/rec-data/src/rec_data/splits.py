@@ -154,7 +154,7 @@ def global_ratio(
     times = _times(interactions, "global-ratio")
     is_sample = with_history(interactions, min_history)
     n = int(np.count_nonzero(is_sample))
-    n_train, n_valid = _floor((1 - valid_share - test_share) * n), _floor(valid_share * n)
+    n_train, n_valid = whole_part((1 - valid_share - test_share) * n), whole_part(valid_share * n)
     if not (n_train and n_valid and n_train + n_valid < n):
         raise DataError(
             f"global-ratio cuts {n:,} samples (events with at least {min_history} earlier ones of their user) into "
@@ -358,7 +358,8 @@ def _sizes(part: UInt8) -> list[int]:
     return [int(np.count_nonzero(part == code)) for code in range(3)]
 
 
-def _floor(number: float) -> int:
+def whole_part(number: float) -> int:
+    """The floor of a share of a number of events, whatever the last binary digits of the share."""
     return floor(round(number, 6))  # 0.8 * 10 is 8.000000000000002 or 7.999999999999999, as shares add up
 
 

@@ -47,14 +47,18 @@ def stats_of(source: str, settings: ReadSettings | None = None) -> tuple[dict[st
     """
     from rec_data.prepare import locate
     from rec_data.readers import read
+    from rec_data.sources import data_sources
 
     if (Path(source) / MANIFEST).exists():
         if settings not in (None, ReadSettings()):
             raise SettingsError(f"{source} is a prepared dataset; options for reading raw files do not apply to it")
         dataset = read_dataset(source)
         return dataset_stats(dataset), dataset_curves(dataset)
-    path, asset = locate(source)
-    raw = read(path, settings or ReadSettings())
+    settings = settings or ReadSettings()
+    path, asset = locate(source, settings)
+    if asset is not None:
+        settings = data_sources()[asset.asset.name].settings(settings)
+    raw = read(path, settings)
     if asset is not None:
         raw = replace(raw, name=asset.asset.name)
     return raw_stats(raw), raw_curves(raw)

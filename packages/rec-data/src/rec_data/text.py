@@ -16,7 +16,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, cast
@@ -26,6 +26,7 @@ import polars as pl
 
 from rec_core.errors import DataError, SettingsError
 from rec_data.faults import Faults
+from rec_data.ordering import digits_of, is_plain_number
 
 SEPARATORS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a vertical bar", "::": "'::'", " ": "a blank"}
 BLOCK = 1 << 23
@@ -112,6 +113,7 @@ def text_blocks(
     quotes: bool = False,
     one_line_rows: bool = True,
     separator_may_differ: bool = False,
+    numbers: bool = False,
     block_bytes: int | None = None,
 ) -> Iterator[TextBlock]:
     """Read a text table, gzipped or not, in blocks of lines; at least one block, which may be empty, is given.
@@ -120,7 +122,8 @@ def text_blocks(
     hold (that of another table). ``columns`` names the columns of a file without a header; else the first line is
     the header. ``wanted`` is given the columns and returns those to keep; it may raise. With ``one_line_rows`` a
     quoted field that spans lines is an error, because in a table of keys and numbers it is an unbalanced quote;
-    without it the file is read as one block.
+    without it the file is read as one block. With ``numbers`` a column that holds plain whole numbers alone may come as
+    Int64 in any block, which is twice as fast as text; "0012" or "+5" are no plain numbers and stay text.
 
     Blank lines are counted in ``faults`` as ``blank_line``. Rows with more or fewer fields than the first, bytes that
     are not ``encoding`` and NUL bytes are a :class:`DataError` that names file and line, or, where the faults are to
@@ -134,14 +137,15 @@ def text_blocks(
             reader = _Reader.open(
                 path, data, faults, separator, columns, wanted, quotes, one_line_rows, separator_may_differ
             )
+            reader.undecided = numbers
             body, first = (data, line) if columns is not None else reader.after_header(data)
         else:
             body, first = data, line
         yield reader.block(body, first)
-        line += data.count(b"\n")
+        line = first + reader.newlines
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Reader:
     path: Path
     faults: Faults
@@ -150,6 +154,9 @@ class _Reader:
     keep: list[str]
     quotes: bool
     one_line_rows: bool
+    undecided: bool = False  # whether the first block is to show which columns hold whole numbers alone
+    whole: set[str] = field(default_factory=set)  # columns that are parsed as numbers
+    newlines: int = 0  # in the block that was read last
 
     @classmethod
     def open(
@@ -208,6 +215,7 @@ class _Reader:
 
     def block(self, data: bytes, first: int) -> TextBlock:
         """The rows of whole lines; ``first`` is the number of the first line."""
+        self.newlines = _occurrences(data, b"\n")
         try:
             if self.quotes and b'"' in data:
                 return self._quoted(data, first)
@@ -218,10 +226,10 @@ class _Reader:
     # lines without quoting: one line is one row
 
     def _plain(self, data: bytes, first: int) -> TextBlock:
-        lines = _count_lines(data)
+        lines = self.newlines + _has_open_end(data)
         frame, blank = self._parsed(data, lines), 0
         if frame is None and (body := _BLANK_LINE.sub(b"", data)) != data:
-            rows = _count_lines(body)
+            rows = _occurrences(body, b"\n") + _has_open_end(body)
             frame, blank = self._parsed(body, rows), lines - rows
         if frame is not None:
             self.faults.count("blank_line", blank)
@@ -237,7 +245,8 @@ class _Reader:
         if not rows:
             return pl.DataFrame(schema=dict.fromkeys(self.keep, pl.String))
         separator = self.separator.encode()
-        if data.count(separator) != rows * (len(self.names) - 1) or b"\0" in data:
+        separators = _occurrences(data, separator) if len(separator) == 1 else data.count(separator)
+        if separators != rows * (len(self.names) - 1) or b"\0" in data:
             return None  # also where there is a blank line, unless a line that is too long makes up for it
         if len(separator) > 1:
             data = data.replace(separator, _STAND_IN.encode())
@@ -247,19 +256,51 @@ class _Reader:
         projected = len(self.keep) + 2 < len(self.names)
         if projected and not _even(data, separator, len(self.names)):
             return None
+        columns = sorted(map(self.names.index, self.keep)) if projected else None
+        frame = None
+        if self.whole and not projected:
+            frame = self._read_csv(data, separator, columns)
+            if frame is not None and (frame.height != rows or not self._is_all_of(data, frame, rows)):
+                frame = None
+            if frame is None:
+                self.whole.clear()
+        if frame is None:
+            frame = self._read_csv(data, separator, columns)
+        if frame is None or frame.height != rows:
+            return None
+        if self.undecided:
+            self.whole.update(name for name in self.keep if is_plain_number(frame[name]).all())
+            self.undecided = False
+        return frame.select(self.keep)
+
+    def _read_csv(self, data: bytes, separator: bytes, columns: list[int] | None) -> pl.DataFrame | None:
         try:
-            frame = pl.read_csv(
+            return pl.read_csv(
                 data,
                 separator=separator.decode(),
                 has_header=False,
-                schema=dict.fromkeys(self.names, pl.String),
-                columns=sorted(map(self.names.index, self.keep)) if projected else None,
+                schema={name: pl.Int64 if name in self.whole else pl.String for name in self.names},
+                columns=columns,
                 quote_char=None,
                 glob=False,
             )
         except pl.exceptions.PolarsError:
             return None
-        return frame.select(self.keep) if frame.height == rows else None
+
+    def _is_all_of(self, data: bytes, frame: pl.DataFrame, rows: int) -> bool:
+        """Whether text and numbers, written plainly, make up every byte: no sign, zero or blank went with a number."""
+        length = rows * (len(self.names) - 1) + rows - _has_open_end(data) + _occurrences(data, b"\r")
+        for column in frame.iter_columns():
+            if column.dtype == pl.String:
+                length += int(column.str.len_bytes().sum() or 0)
+            elif column.null_count():
+                return False
+            else:
+                digits = digits_of(column.to_numpy())
+                if digits is None:
+                    return False
+                length += digits
+        return length == len(data)
 
     def _sift(self, data: bytes, first: int, *, counted: bool = True) -> tuple[bytes, list[int]]:
         """The lines that can be read and their numbers; the others are an error or counted.
@@ -450,9 +491,15 @@ def _recoded(path: Path, blocks: Iterator[bytes], encoding: str) -> Iterator[byt
             yield text[:cut].encode("utf-8", "surrogatepass")
 
 
-def _count_lines(data: bytes) -> int:
-    """Physical lines; a last one without a newline counts."""
-    return data.count(b"\n") + int(len(data) > 0 and data[-1:] != b"\n")
+def _has_open_end(data: bytes) -> int:
+    """1 when the last line lacks its newline."""
+    return int(len(data) > 0 and data[-1:] != b"\n")
+
+
+def _occurrences(data: bytes, byte: bytes) -> int:
+    """``data.count(byte)``, twice as fast where the byte is frequent."""
+    array = np.frombuffer(data, np.uint8)
+    return sum(int(np.count_nonzero(array[at : at + (1 << 18)] == byte[0])) for at in range(0, len(array), 1 << 18))
 
 
 def _even(data: bytes, separator: bytes, width: int) -> bool:

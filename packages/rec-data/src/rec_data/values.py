@@ -104,7 +104,7 @@ def to_ratings(values: pl.Series, faults: BlockFaults) -> pl.Series:
 
 
 def to_keys(values: pl.Series, what: str, faults: BlockFaults) -> pl.Series:
-    """Raw keys as text; null and empty text stay null.
+    """Raw keys as text, or as Int64 where all are whole numbers from 0; null and empty text stay null.
 
     A number with a fraction is a fault (``bad_key``); a column of another type is a :class:`DataError`.
     """
@@ -113,8 +113,12 @@ def to_keys(values: pl.Series, what: str, faults: BlockFaults) -> pl.Series:
     if values.dtype.is_float():
         values = values.fill_nan(None)
         _refuse(values, values.is_not_null() & (values != values.floor()), what, faults, "is no whole number")
-        return values.cast(pl.Int64, strict=False).cast(pl.String)
-    if values.dtype.is_integer() or values.dtype in (pl.Categorical, pl.Enum, pl.Null):
+        values = values.cast(pl.Int64, strict=False)
+    if values.dtype.is_integer():
+        least, most = values.min(), values.max()
+        plain = least is None or (least >= 0 and most < 10**18)  # type: ignore[operator]
+        return values.cast(pl.Int64 if plain else pl.String)
+    if values.dtype in (pl.Categorical, pl.Enum, pl.Null):
         return values.cast(pl.String)
     raise DataError(f"{faults.where(0)}: the column of the {what} holds {values.dtype}; raw keys are text or numbers")
 

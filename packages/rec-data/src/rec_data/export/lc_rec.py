@@ -14,6 +14,7 @@ from rec_data.export.histories import history_rows
 from rec_data.export.outgoing import PART_NAMES, Names, Outgoing, one_held_out_each
 from rec_data.export.sequences import note_left_out
 from rec_data.export.written import Written
+from rec_data.leaky_texts import held_out_reviews
 
 FIELDS = ("title", "description", "brand", "categories")
 HEADER = "user_id:token\titem_id_list:token_seq\titem_id:token"
@@ -98,4 +99,9 @@ def _reviews(out: Written, name: str, dataset: Dataset, n_items: int) -> None:
     out.leave_out("reviews_of_cold_items", cold)
     out.leave_out("further_reviews_of_a_pair", len(reviews) - cold - len(found))
     out.json(name, found, len(found))
-    out.notes.append(f"{name} holds reviews of held-out events too: leave those out of anything a model learns from")
+    held_out = held_out_reviews(reviews, dataset.split.interactions, dataset.split.part)
+    if n := sum(map(len, held_out.values())):
+        out.notes.append(
+            f"{n:,} of the {len(reviews):,} reviews are about held-out events: leave those out of anything a model "
+            f"learns from"
+        )

@@ -64,7 +64,10 @@ def _has_ending(*endings: str) -> Callable[[frozenset[str]], bool]:
 
 def _is_amazon(names: frozenset[str]) -> bool:
     starts = ("ratings_", "reviews_", "meta_")
-    return any(name.startswith(starts) and name.endswith((".csv", ".json", ".jsonl")) for name in names)
+    if any(name.startswith(starts) and name.endswith((".csv", ".json", ".jsonl")) for name in names):
+        return True
+    split = [name.removesuffix(".train.csv") for name in names if name.endswith(".train.csv")]
+    return any({f"{name}.valid.csv", f"{name}.test.csv"} <= names for name in split)
 
 
 def _is_movielens(names: frozenset[str]) -> bool:
@@ -72,7 +75,13 @@ def _is_movielens(names: frozenset[str]) -> bool:
 
 
 def _is_book_crossing(names: frozenset[str]) -> bool:
-    return "bx-book-ratings.csv" in names or "bx-ratings.csv" in names or "bx-newbooksratings.csv" in names
+    ratings = ("bx-book-ratings.csv", "bx-ratings.csv", "bx-newbooksratings.csv")
+    return any(name in names for name in ratings) or names.issuperset(("ratings.csv", "books.csv", "users.csv"))
+
+
+def _is_huggingface(names: frozenset[str]) -> bool:
+    saved = "dataset_dict.json" in names or names.issuperset(("dataset_info.json", "state.json"))
+    return saved or any(name.endswith(".arrow") for name in names)
 
 
 # the first that fits is taken: those told by the names of their files before those whose lines have to be looked at
@@ -97,8 +106,8 @@ LAYOUTS: dict[str, Layout] = {
     "recbole": Layout("recbole", "*.inter", _has_ending(".inter"), _COLUMNS),
     "huggingface": Layout(
         "huggingface",
-        "dataset_info.json with state.json, or dataset_dict.json",
-        lambda names: "dataset_dict.json" in names or names.issuperset(("dataset_info.json", "state.json")),
+        "dataset_dict.json, or dataset_info.json and state.json, or *.arrow",
+        _is_huggingface,
         (*_COLUMNS, *_BESIDE),
     ),
     "openp5": Layout("openp5", "user_sequence.txt"),

@@ -211,10 +211,10 @@ class _CsvRows:
         names, self.version = _csv_columns(path, self._asked)
         if self.version == "2023":
             wanted = exactly(path, "amazon 2023", *_HEADER)
-            for block in text_blocks(path, self._collector.faults, separator=",", wanted=wanted):
+            for block in text_blocks(path, self._collector.faults, separator=",", wanted=wanted, numbers=True):
                 yield block.frame.rename(dict(zip(_HEADER, names, strict=True))), block.where
         else:
-            for block in text_blocks(path, self._collector.faults, separator=",", columns=names):
+            for block in text_blocks(path, self._collector.faults, separator=",", columns=names, numbers=True):
                 yield block.frame, block.where
 
 

@@ -96,7 +96,7 @@ class _100K:
 
     def rows(self, ratings: Path, collector: RowCollector) -> Iterator[tuple[pl.DataFrame, Where]]:
         columns = ("user", "item", "rating", "timestamp")
-        for block in text_blocks(ratings, collector.faults, separator="\t", columns=columns):
+        for block in text_blocks(ratings, collector.faults, separator="\t", columns=columns, numbers=True):
             yield block.frame, block.where
 
     def items(self) -> pl.DataFrame:
@@ -133,7 +133,7 @@ class _Dat:
 
     def rows(self, ratings: Path, collector: RowCollector) -> Iterator[tuple[pl.DataFrame, Where]]:
         columns = ("user", "item", "rating", "timestamp")
-        for block in text_blocks(ratings, collector.faults, separator="::", columns=columns):
+        for block in text_blocks(ratings, collector.faults, separator="::", columns=columns, numbers=True):
             yield block.frame, block.where
 
     def items(self) -> pl.DataFrame:
@@ -169,7 +169,7 @@ class _Csv:
     def rows(self, ratings: Path, collector: RowCollector) -> Iterator[tuple[pl.DataFrame, Where]]:
         wanted = exactly(ratings, "movielens", "userId", "movieId", "rating", "timestamp")
         names = ("user", "item", "rating", "timestamp")
-        for block in text_blocks(ratings, collector.faults, separator=",", wanted=wanted):
+        for block in text_blocks(ratings, collector.faults, separator=",", wanted=wanted, numbers=True):
             yield block.frame.rename(dict(zip(block.frame.columns, names, strict=True))), block.where
 
     def items(self) -> pl.DataFrame:

@@ -25,7 +25,7 @@ class ReviewCollector:
     def add(self, block: pl.DataFrame, where: Where) -> None:
         """One block: ``user``, ``item``, ``text``, and optional ``summary``, ``timestamp`` and ``rating``."""
         faults = self._faults.block(block.height, where)
-        columns = {what: to_keys(block[what], f"{what} key", faults) for what in ("user", "item")}
+        columns = {what: to_keys(block[what], f"{what} key", faults).cast(pl.String) for what in ("user", "item")}
         for what, column in columns.items():
             faults.leave_out(column.is_null(), f"missing_{what}")
         columns["text"] = block["text"]

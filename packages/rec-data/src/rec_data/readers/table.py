@@ -139,6 +139,7 @@ def blocks_of(path: Path, settings: ReadSettings, faults: Faults, wanted: Wanted
         wanted=wanted,
         encoding=settings.encoding,
         quotes=settings.quotes,
+        numbers=True,
     ):
         yield block.frame, block.where
 
@@ -211,7 +212,7 @@ def read_fields(path: Path, settings: ReadSettings, key: str | None, known: Sequ
     column = columns.require(path, loaded.columns, known, key, what, f"--{what}-key")
     faults = Faults().block(loaded.height, where)
     frame = loaded.select(
-        to_keys(loaded[column], f"{what} key", faults).alias("key"),
+        to_keys(loaded[column], f"{what} key", faults).cast(pl.String).alias("key"),
         *(as_text(loaded[name]) for name in loaded.columns if name not in (column, "key")),
     )
     return with_unique_keys(frame, what, where)
