@@ -73,7 +73,8 @@ def contender(name: str, keys: str) -> Callable[[Path, Path], Any]:
     """What is timed; everything it needs is loaded here."""
     if name == "ours":
         import pyarrow as pa
-        import pyarrow.parquet  # noqa: F401
+        import pyarrow.parquet
+
         from rec_data import PrepareSettings
         from rec_data.prepare import prepare
         from rec_data.readers import table  # noqa: F401
@@ -82,7 +83,7 @@ def contender(name: str, keys: str) -> Callable[[Path, Path], Any]:
 
         return lambda source, out: prepare(source, out, PrepareSettings())
     sys.path.insert(0, str(HERE))
-    import pyarrow.parquet  # noqa: F401
+    import pyarrow.parquet
     from preprocessing_twins import TWINS
 
     if name != "python":

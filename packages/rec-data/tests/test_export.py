@@ -1,5 +1,6 @@
 """What goes out comes back: every layout, written, read by its reader and prepared again, holds the same events."""
 
+import gzip
 import json
 import os
 from dataclasses import replace
@@ -271,6 +272,27 @@ def test_a_split_of_several_held_out_events_comes_back(tmp_path, layout):
     if layout == "recbole-pairs":  # has times
         assert by_key(found) == by_key(dataset)
     assert by_part(found) == by_part(dataset)
+
+
+@pytest.mark.parametrize("layout", [*ORDERED, *ANY_SPLIT])
+def test_gzipped_files_are_found_and_read_the_same(tmp_path, layout):
+    dataset = planted_clusters(n_users=20, n_items=40)
+    dense = layout == "selfrec"  # so that one layout that takes raw keys has a map of them, too
+    folder = sent(dataset, tmp_path / "x", layout, **({"keys": "dense"} if dense else {}))
+    (folder / "manifest.json").unlink()
+    (folder / "export.json").unlink()
+    plain = read(folder, ReadSettings())
+    for file in [*folder.iterdir()]:
+        file.with_name(file.name + ".gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    packed = read(folder, ReadSettings())
+    assert packed.facts["format"] == plain.facts["format"]
+    assert packed.rows.frame().equals(plain.rows.frame())
+    assert [file.name for file in packed.files] == [f"{file.name}.gz" for file in plain.files]
+    for table in ("items", "users"):
+        there, again = getattr(plain, table), getattr(packed, table)
+        assert (there is None) == (again is None)
+        assert there is None or there.equals(again)
 
 
 # keys that plain text layouts can hold, and that look like numbers, other scripts, quotes or ids of others

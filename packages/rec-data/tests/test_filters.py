@@ -17,7 +17,7 @@ def ranges(request, monkeypatch):
         monkeypatch.setattr(filters, "PARTITION", request.param)
         monkeypatch.setattr(ordering, "PARTITION", request.param)
         chunks = ordering.chunks
-        monkeypatch.setattr(filters, "chunks", lambda n: chunks(n, request.param))
+        monkeypatch.setattr(filters, "chunks", lambda n, size=0: chunks(n, request.param))
 
 
 def columns(pairs):

@@ -22,6 +22,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
@@ -248,13 +249,13 @@ def create(
     The block writes through the :class:`Writer` it is given. An existing ``path`` is refused unless ``overwrite``; the
     old one then stays until the new one is whole. With ``resumable`` the directory under construction is
     ``path + ".partial"`` and survives an error once something is in it (it keeps ``checkpoints/`` and ``log.jsonl``);
-    ``resume`` takes it up again, and ``overwrite`` throws it away. Two writers of one path exclude each other. Raises
-    :class:`ArtifactError`.
+    ``resume`` takes it up again, and ``overwrite`` throws it away. Two writers of one path exclude each other. A path
+    that is one of the inputs or holds one is never replaced. Raises :class:`ArtifactError`.
     """
     if resume and not resumable:
         raise ValueError("only a resumable artifact can be resumed")
-    target = Path(path)
-    check_output(target, overwrite=overwrite, resume=resume)
+    target, inputs = Path(path), tuple(inputs)
+    check_output(target, overwrite=overwrite, resume=resume, made_from=[i.path for i in inputs])
     with explain_write_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     with _only_writer(target) as clean:
@@ -272,9 +273,12 @@ def create(
                     raise _no_space(target, error) from error
                 raise
             with explain_write_errors(target):
+                names = sorted(writer.files)
+                with ThreadPoolExecutor(4) as threads:
+                    hashes = list(threads.map(lambda name: file_hash(work / name), names))
                 payload = {
-                    name: {"sha256": file_hash(work / name), "bytes": (work / name).stat().st_size}
-                    for name in sorted(writer.files)
+                    name: {"sha256": digest, "bytes": (work / name).stat().st_size}
+                    for name, digest in zip(names, hashes, strict=True)
                 }
                 manifest = _plain(
                     {
@@ -304,15 +308,22 @@ def create(
             raise
 
 
-def check_output(target: Path | str, *, overwrite: bool = False, resume: bool = False) -> None:
+def check_output(
+    target: Path | str, *, overwrite: bool = False, resume: bool = False, made_from: Iterable[Path] = ()
+) -> None:
     """Refuse an output that exists or that another process is writing, before any work is done for it.
 
+    ``overwrite`` does not let a target go that is among the files it is ``made_from``, or that holds one of them.
     :class:`ArtifactError` names the way out.
     """
     target = Path(target)
     if target.name and _is_being_written(target):
         raise _busy(target)
     _refuse(target, overwrite=overwrite, resume=resume)
+    if target.exists():
+        for source in made_from:
+            if source.exists() and source.resolve().is_relative_to(target.resolve()):
+                raise ArtifactError(f"{target} would replace {source}, which it is made from; choose another output")
 
 
 def _refuse(target: Path, *, overwrite: bool, resume: bool) -> None:
@@ -552,6 +563,12 @@ class Artifact:
         return opened
 
 
+def _maker(kind: str | None) -> str:
+    """How to come by an artifact of the kind that was wanted, where one command makes it."""
+    made_by = {"dataset": "rec-data prepare", "candidates": "rec-data candidates", "samples": "rec-data samples"}
+    return f" ({made_by[kind]} makes one)" if kind in made_by else ""
+
+
 def open_artifact(path: Path | str, kind: str | None = None, *, verify: bool = True) -> Artifact:
     """Open the artifact at ``path`` after checking that it is whole.
 
@@ -568,7 +585,7 @@ def open_artifact(path: Path | str, kind: str | None = None, *, verify: bool = T
         raise ArtifactError(f"there is nothing at {path}{hint}")
     file = path / MANIFEST
     if not file.is_file():
-        raise ArtifactError(f"{path} is not an artifact: it has no {MANIFEST}")
+        raise ArtifactError(f"{path} is not an artifact: it has no {MANIFEST}{_maker(kind)}")
     damaged = f"{file} is damaged or was changed; make the artifact again"
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
@@ -589,7 +606,7 @@ def open_artifact(path: Path | str, kind: str | None = None, *, verify: bool = T
     if not whole:
         raise ArtifactError(f"{damaged} (its content has another hash than it promises)")
     if kind is not None and found_kind != kind:
-        raise ArtifactError(f"{path} is a {found_kind!r} artifact, wanted {kind!r}")
+        raise ArtifactError(f"{path} is a {found_kind!r} artifact, wanted {kind!r}{_maker(kind)}")
     for name, (digest, size) in entries.items():
         if not (path / name).is_file():
             raise ArtifactError(f"{path} is not whole: {name} is missing; make the artifact again")

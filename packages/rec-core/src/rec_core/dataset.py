@@ -10,6 +10,7 @@ keys and text fields, ``reviews.parquet`` the review texts where the data set ha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,11 @@ def write_dataset(
 ) -> Artifact:
     """Write a prepared data set; the manifest gets ``counts`` (users, items, interactions, dropped: {reason: n})."""
     events = dataset.split.interactions
-    hashes = dataset.split.hashes()
-    with create(path, KIND, settings=settings, inputs=inputs, overwrite=overwrite) as out:
+    with (
+        ThreadPoolExecutor(1) as thread,
+        create(path, KIND, settings=settings, inputs=inputs, overwrite=overwrite) as out,
+    ):
+        hashing = thread.submit(dataset.split.hashes)  # as long as writing the arrays
         offsets = events.offsets
         out.array("items", events.items)
         out.array("offsets", offsets)
@@ -59,6 +63,7 @@ def write_dataset(
         )
         if dataset.reviews is not None:
             out.table("reviews", _review_columns(dataset.reviews))
+        hashes = hashing.result()
         out.describe(
             name=dataset.name,
             protocol=dataset.split.protocol,

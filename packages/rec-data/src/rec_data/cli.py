@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -203,10 +204,11 @@ def audit(
         examples=examples,
     )
     found = audit(read_dataset(dataset), settings)
-    if json:
-        print(to_json(found.as_dict()), end="")
-    else:
-        print_audit(found, console())
+    with suppress(BrokenPipeError):  # the exit code says it also where nobody reads to the end (| head)
+        if json:
+            print(to_json(found.as_dict()), end="")
+        else:
+            print_audit(found, console())
     if found.leaks:
         raise SystemExit(1)
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rec_core.types.ids import Bool, Float32, Int32, Int64
-from rec_data.ordering import chunks, user_counts
+from rec_data.ordering import chunks, in_threads, user_counts
 from rec_data.rows import RawRows, UInt8
 
 
@@ -56,22 +56,35 @@ class Events:
     def take(self, rows: npt.NDArray[Any]) -> None:
         """Keep the rows at these positions, in this order."""
         for name in list(self._columns):
-            self._columns[name] = self._columns.pop(name)[rows]
+            old = self._columns.pop(name)
+            new = np.empty(len(rows), old.dtype)
+
+            def fill(chunk: slice, old: npt.NDArray[Any] = old, new: npt.NDArray[Any] = new) -> None:
+                np.take(old, rows[chunk], out=new[chunk], mode="clip")  # which needs no second copy
+
+            in_threads(fill, chunks(len(rows), 1 << 20))
+            self._columns[name] = new
+            del old, new, fill
 
     def where(self, stays: Bool) -> None:
         """Keep the rows where ``stays`` (bool [n])."""
-        kept = int(np.count_nonzero(stays))
+        pieces = list(chunks(len(stays), 1 << 20))
+        sizes = [int(np.count_nonzero(stays[chunk])) for chunk in pieces]
+        starts = np.cumsum([0, *sizes]).tolist()[:-1]
+        kept = sum(sizes)
         if kept == len(stays):
             return
         for name in list(self._columns):
             old = self._columns.pop(name)
             new = np.empty(kept, old.dtype)
-            at = 0
-            for chunk in chunks(len(old)):
+
+            def fill(chunk: slice, at: int, old: npt.NDArray[Any] = old, new: npt.NDArray[Any] = new) -> None:
                 piece = old[chunk][stays[chunk]]
                 new[at : at + len(piece)] = piece
-                at += len(piece)
+
+            in_threads(fill, pieces, starts)
             self._columns[name] = new
+            del old, new, fill
 
     def renumber(self, name: str, dtype: npt.DTypeLike) -> Int64:
         """Number the codes of a column without gaps, in the same order, as ``dtype``; the old code of each new one."""
@@ -80,8 +93,11 @@ class Events:
         new[used] = np.arange(len(used))
         old = self._columns.pop(name)
         column = np.empty(len(old), dtype)
-        for chunk in chunks(len(old)):
+
+        def fill(chunk: slice) -> None:
             column[chunk] = new[old[chunk]]
+
+        in_threads(fill, chunks(len(old), 1 << 20))
         self._columns[name] = column
         return used
 

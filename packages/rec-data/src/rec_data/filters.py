@@ -68,14 +68,19 @@ def k_core(
         if few_users is None and few_items is None:
             return stays, rounds
         rounds += 1
-        for chunk in chunks(len(users)):
-            goes = np.zeros(chunk.stop - chunk.start, np.bool_)
+
+        def look(chunk: slice, few_users: Bool | None = few_users, few_items: Bool | None = few_items) -> Int64:
+            """Rows of a chunk that go in this round."""
+            goes = None
             if few_users is not None:
-                goes |= few_users[users[chunk]]
+                goes = few_users[users[chunk]]
             if few_items is not None:
-                goes |= few_items[items[chunk]]
+                goes = few_items[items[chunk]] if goes is None else goes | few_items[items[chunk]]
+            assert goes is not None
             goes &= stays[chunk]
-            rows = np.flatnonzero(goes) + chunk.start
+            return np.flatnonzero(goes) + chunk.start
+
+        for rows in in_threads(look, chunks(len(users), 1 << 20)):
             if len(rows):
                 stays[rows] = False
                 of_user -= np.bincount(users[rows], minlength=len(of_user))

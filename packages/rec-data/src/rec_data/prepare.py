@@ -23,7 +23,7 @@ from rec_data.catalog_text import clean_items
 from rec_data.config import PrepareSettings, ReadSettings
 from rec_data.events import Events
 from rec_data.filters import by_length, k_core, one_per_pair, sessions
-from rec_data.ordering import event_order, ordered_keys
+from rec_data.ordering import event_order, is_plain_number, ordered_keys
 from rec_data.raw import RawData
 from rec_data.readers import read
 from rec_data.rows import SILENCE
@@ -199,6 +199,8 @@ def _alike(raw: RawData) -> dict[str, Any]:
     """How many raw keys differ from another one in case or surrounding blanks alone; they stay keys of their own."""
     facts = {}
     for what, keys in (("users", raw.rows.user_keys), ("items", raw.rows.item_keys)):
+        if is_plain_number(keys).all():
+            continue
         folded = keys.str.strip_chars().str.to_lowercase()
         extra = len(keys) - folded.n_unique()
         if extra:

@@ -2,8 +2,8 @@
 
 ``preset("lc-rec", k_core=10)`` gives :class:`PrepareSettings`; on the command line an option, or a settings file, wins
 over the preset. Where a paper and its code disagree, the code is followed, since it made the published numbers. Ids are
-ours in every case (the order of raw keys, see :func:`rec_data.ordering.ordered_keys`); the numbers that a published
-file uses (by first appearance, from 1, ...) are made when it is exported.
+ours in every case (the order of raw keys, see :func:`rec_data.ordering.ordered_keys`), in exports too, which count from
+0 or 1 as their layout does: the numbers of a published file (by first appearance, ...) are not made again.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ def print_preset(one: Preset, console: Console) -> None:
         say("Not repeated:")
         for text in one.differences:
             say(text, 2)
-    say("Ids follow the order of raw keys; exporters write the numbers that a published file uses.")
+    say("Ids follow the order of raw keys, in exports too; the numbers of a published file are not made again.")
     if one.next:
         say("Next:")
         for command in one.next:

@@ -114,7 +114,9 @@ class RowCollector:
         self._blocks += 1
         for column in block.iter_columns():
             if column.dtype.is_nested():
-                raise DataError(f"{where(0)}: the column of the {column.name} holds {column.dtype}, wanted single values")
+                raise DataError(
+                    f"{where(0)}: the column of the {column.name} holds {column.dtype}, wanted single values"
+                )
         faults = self.faults.block(block.height, where)
         users = to_keys(block["user"], "user key", faults)
         items = to_keys(block["item"], "item key", faults)

@@ -81,7 +81,7 @@ class IdMap:
 
 
 Masked = tuple[npt.NDArray[Any], Bool]
-_CHUNK = 1 << 22
+_CHUNK = 1 << 18
 
 
 def array_digest(*arrays: npt.NDArray[Any] | Masked | None) -> str:

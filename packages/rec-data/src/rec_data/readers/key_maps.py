@@ -11,6 +11,7 @@ import polars as pl
 
 from rec_core.errors import DataError
 from rec_data.faults import BlockFaults
+from rec_data.readers.files import find
 from rec_data.readers.json_files import read_json_object
 from rec_data.readers.lines import blocks_of_lines
 
@@ -101,8 +102,8 @@ def datamaps_beside(file: Path) -> DataMaps | None:
     P5 and LLM-RecSys-ID publish their data with one; :mod:`rec_data.export` writes one wherever a layout has numbers
     for keys and no map of its own.
     """
-    path = file.with_name(DATAMAPS)
-    if not path.is_file():
+    path = find(file.parent, DATAMAPS)
+    if path is None:
         return None
     maps = read_json_object(path)
     found = {}

@@ -13,6 +13,7 @@ from rec_core.types.ids import Int64
 from rec_data.config import ReadSettings
 from rec_data.faults import BlockFaults, Faults
 from rec_data.raw import RawData
+from rec_data.readers.files import find
 from rec_data.readers.json_files import as_text, ragged_keys, read_json_object, text_fields
 from rec_data.readers.key_maps import KeyMap, read_two_columns
 from rec_data.readers.minionerec import about_index
@@ -41,7 +42,7 @@ def read_lc_rec(path: Path, settings: ReadSettings) -> RawData:
     beside = {
         what: there
         for what in ("item.json", "index.json", "user.json", "review.json", "user2id", "item2id")
-        if (there := _gzipped_or_not(file.with_name(f"{name}.{what}"))) is not None
+        if (there := find(file.parent, f"{name}.{what}")) is not None
     }
     maps = {what: read_two_columns(beside[f"{what}2id"], what) for what in ("user", "item") if f"{what}2id" in beside}
     collector = RowCollector(settings)
@@ -109,10 +110,6 @@ def _the_inter_json(path: Path) -> Path:
     return found[0]
 
 
-def _gzipped_or_not(file: Path) -> Path | None:
-    return next((there for there in (file, file.with_name(file.name + ".gz")) if there.is_file()), None)
-
-
 def _parts(
     file: Path, name: str, users: pl.Series, lengths: Int64, items: pl.Series, settings: ReadSettings
 ) -> tuple[UInt8 | None, list[Path]]:
@@ -120,8 +117,8 @@ def _parts(
 
     :class:`DataError` where their rows are of other sequences than those of D.inter.json.
     """
-    files = [(file.with_name(f"{name}.{part}.inter"), code) for part, code in PARTS.items()]
-    found = [(there, code) for there, code in files if there.is_file()]
+    files = [(find(file.parent, f"{name}.{part}.inter"), code) for part, code in PARTS.items()]
+    found = [(there, code) for there, code in files if there is not None]
     if not found:
         return None, []
     joined = join_rows(read_history_rows(found, settings, Faults()), Faults()).events

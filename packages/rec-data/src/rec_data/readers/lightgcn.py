@@ -7,6 +7,7 @@ from pathlib import Path
 from rec_core.errors import DataError
 from rec_data.config import ReadSettings
 from rec_data.raw import RawData
+from rec_data.readers.files import find
 from rec_data.readers.key_maps import read_two_columns
 from rec_data.readers.lines import first_lines
 from rec_data.readers.sequences import KeyLines
@@ -26,12 +27,14 @@ def read_lightgcn(path: Path, settings: ReadSettings) -> RawData:
     this layout is a time: the order of items in a line need not be one.
     """
     folder = path if path.is_dir() else path.parent
-    triples = all((folder / name).is_file() for name in _TRIPLES)
-    files = [(folder / name, part) for name, part in _TRIPLES.items()] if triples else parts_of(folder, "lightgcn")
+    files = [(file, part) for name, part in _TRIPLES.items() if (file := find(folder, name)) is not None]
+    triples = len(files) == len(_TRIPLES)
+    if not triples:
+        files = parts_of(folder, "lightgcn")
     maps = {
         what: read_two_columns(file, what, header=HEADER)
         for what in ("user", "item")
-        if (file := folder / f"{what}_list.txt").is_file()
+        if (file := find(folder, f"{what}_list.txt")) is not None
     }
     collector = RowCollector(settings)
     reader = KeyLines(collector, settings.encoding, maps.get("user"), maps.get("item"))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rec_data.config import ReadSettings
 from rec_data.raw import RawData
+from rec_data.readers.files import find
 from rec_data.readers.key_maps import datamaps_beside
 from rec_data.readers.sequences import read_user_lines
 
@@ -20,10 +21,10 @@ def read_openp5(path: Path, settings: ReadSettings) -> RawData:
     ``item_sequential_indexing_*.txt``, ...) are derived from it and not read. Raw keys come from a ``datamaps.json``
     that lies beside it.
     """
-    file = path / FILE if path.is_dir() else path
+    file = (find(path, FILE) or path / FILE) if path.is_dir() else path
     return read_user_lines(file, settings, "openp5", file.resolve().parent.name, datamaps_beside(file))
 
 
 def is_openp5(path: Path) -> bool:
     """Whether a path is a ``user_sequence.txt`` or a directory that holds one."""
-    return path.name == FILE if path.is_file() else (path / FILE).is_file()
+    return path.name.removesuffix(".gz") == FILE if path.is_file() else find(path, FILE) is not None

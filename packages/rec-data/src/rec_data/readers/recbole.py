@@ -16,6 +16,7 @@ from rec_data.ahead import ahead
 from rec_data.config import ReadSettings
 from rec_data.faults import Faults
 from rec_data.raw import RawData, with_unique_keys
+from rec_data.readers.files import find
 from rec_data.readers.lines import blocks_of_lines, first_lines
 from rec_data.readers.movielens import year_of
 from rec_data.readers.next_item_rows import NextItemRows, join_rows
@@ -64,9 +65,9 @@ def read_recbole(path: Path, settings: ReadSettings) -> RawData:
     facts["columns"] = {"user": user, "item": item}
     if len(files) > 1:
         facts["parts"] = [file.name for file, _ in files]
-    items = _read_fields(stem.with_name(stem.name + ".item"), item, "item")
-    users = _read_fields(stem.with_name(stem.name + ".user"), user, "user")
-    beside = [stem.with_name(stem.name + suffix) for suffix in (".item", ".user")]
+    items_file, users_file = (find(stem.parent, stem.name + suffix) for suffix in (".item", ".user"))
+    items = None if items_file is None else _read_fields(items_file, item, "item")
+    users = None if users_file is None else _read_fields(users_file, user, "user")
     return RawData(
         name=stem.name,
         rows=collector.finish(),
@@ -74,20 +75,20 @@ def read_recbole(path: Path, settings: ReadSettings) -> RawData:
         users=users,
         dropped=collector.dropped,
         facts=facts,
-        files=(*(file for file, _ in files), *(file for file in beside if file.exists())),
+        files=(*(file for file, _ in files), *(file for file in (items_file, users_file) if file is not None)),
     )
 
 
 def _inter_files(path: Path) -> tuple[list[tuple[Path, int | None]], Path]:
     """The interaction files with their part (None for a file that holds all), and the path without ``.inter``."""
     folder = path if path.is_dir() else path.parent
-    named = None if path.is_dir() else _PART_FILE.fullmatch(path.name)
+    named = None if path.is_dir() else _PART_FILE.fullmatch(_bare(path))
     if not path.is_dir() and named is None:
-        return [(path, None)], path.with_suffix("")
-    found = sorted(folder.glob("*.inter"))
+        return [(path, None)], folder / _bare(path).removesuffix(".inter")
+    found = sorted(file for file in folder.iterdir() if _bare(file).endswith(".inter") and file.is_file())
     parts: dict[str, list[Path]] = {}
     for file in found:
-        match = _PART_FILE.fullmatch(file.name)
+        match = _PART_FILE.fullmatch(_bare(file))
         parts.setdefault("" if match is None else match[1], []).append(file)
     if named is not None:
         parts = {named[1]: parts[named[1]]}
@@ -100,10 +101,16 @@ def _inter_files(path: Path) -> tuple[list[tuple[Path, int | None]], Path]:
             f"(a data set in parts is NAME.train.inter, NAME.valid.inter, NAME.test.inter)"
         )
     if whole:
-        return [(whole[0], None)], whole[0].with_suffix("")
+        return [(whole[0], None)], folder / _bare(whole[0]).removesuffix(".inter")
     ((name, files),) = parts.items()
-    by_part = {str(_PART_FILE.fullmatch(file.name)[2]): file for file in files}  # type: ignore[index]
+    by_part = {str(_PART_FILE.fullmatch(_bare(file))[2]): file for file in files}  # type: ignore[index]
+    if len(by_part) < len(files):
+        raise DataError(f"{folder} holds a part twice, gzipped and not: {', '.join(f.name for f in files)}; keep one")
     return [(by_part[part], code) for part, code in PARTS.items() if part in by_part], folder / name
+
+
+def _bare(file: Path) -> str:
+    return file.name.removesuffix(".gz")
 
 
 def _has_histories(files: Sequence[tuple[Path, int | None]]) -> bool:
@@ -196,10 +203,8 @@ def _columns(path: Path, names: Sequence[str], settings: ReadSettings) -> tuple[
     )
 
 
-def _read_fields(path: Path, key: str, what: str) -> pl.DataFrame | None:
-    """The table of items or users; None where there is no such file."""
-    if not path.exists():
-        return None
+def _read_fields(path: Path, key: str, what: str) -> pl.DataFrame:
+    """The table of items or users."""
     if "\t" not in next(iter(first_lines(path, 1)), ""):  # keys alone
         (header, *keys) = pl.concat([block.text for block in blocks_of_lines(path)]).to_list() or [""]
         columns.require(path, list(_typed(path, [header])), (key,), key, what, f"--{what}-column")

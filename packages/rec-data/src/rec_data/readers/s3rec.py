@@ -11,6 +11,7 @@ import polars as pl
 from rec_data.config import ReadSettings
 from rec_data.faults import Faults
 from rec_data.raw import RawData
+from rec_data.readers.files import find
 from rec_data.readers.json_files import ragged_keys, read_json_object
 from rec_data.readers.key_maps import DataMaps, datamaps_beside
 from rec_data.readers.sasrec import bare_name, data_files, the_text_file
@@ -28,8 +29,8 @@ def read_s3rec(path: Path, settings: ReadSettings) -> RawData:
     file = the_text_file(path, "s3rec")
     maps = datamaps_beside(file)
     raw = read_user_lines(file, settings, "s3rec", bare_name(file), maps)
-    beside = file.with_name(bare_name(file) + ATTRIBUTES)
-    if not beside.is_file():
+    beside = find(file.parent, bare_name(file) + ATTRIBUTES)
+    if beside is None:
         return raw
     return replace(raw, items=_attributes(beside, maps, settings), files=(*raw.files, beside))
 
@@ -54,4 +55,4 @@ def _attributes(path: Path, maps: DataMaps | None, settings: ReadSettings) -> pl
 def is_s3rec(path: Path) -> bool:
     """Whether a directory, or a text file's, holds that file together with its ``NAME_item2attributes.json``."""
     files = [path] if path.is_file() else data_files(path)
-    return any(file.with_name(bare_name(file) + ATTRIBUTES).is_file() for file in files)
+    return any(find(file.parent, bare_name(file) + ATTRIBUTES) is not None for file in files)
