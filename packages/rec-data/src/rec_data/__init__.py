@@ -11,35 +11,47 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from rec_data.audit import AuditSettings
+    from rec_data.catalog_text import clean_items
     from rec_data.config import PrepareSettings, ReadSettings
     from rec_data.filters import k_core
     from rec_data.prepare import make_dataset
+    from rec_data.presets import preset
     from rec_data.raw import RawData
     from rec_data.readers import read
-    from rec_data.splits import global_time, leave_one_out
+    from rec_data.splits import make_split
     from rec_data.stats import dataset_stats
+    from rec_data.synthetic import World, small_world
 
 _HOMES = {
+    "AuditSettings": "audit",
     "PrepareSettings": "config",
     "RawData": "raw",
     "ReadSettings": "config",
+    "World": "synthetic",
+    "clean_items": "catalog_text",
     "dataset_stats": "stats",
-    "global_time": "splits",
     "k_core": "filters",
-    "leave_one_out": "splits",
     "make_dataset": "prepare",
+    "make_split": "splits",
+    "preset": "presets",
     "read": "readers",
+    "small_world": "synthetic",
 }
 __all__ = [
+    "AuditSettings",
     "PrepareSettings",
     "RawData",
     "ReadSettings",
+    "World",
+    "clean_items",
     "dataset_stats",
-    "global_time",
     "k_core",
-    "leave_one_out",
     "make_dataset",
+    "make_split",
+    "preset",
     "read",
+    "small_world",
 ]
 
 
