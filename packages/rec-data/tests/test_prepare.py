@@ -22,7 +22,7 @@ from rec_data.config import PrepareSettings, ReadSettings
 from rec_data.ordering import event_order, ordered_keys
 from rec_data.prepare import make_dataset, prepare
 from rec_data.raw import RawData
-from rec_data.readers import table
+from rec_data.readers import read, table
 from rec_data.rows import RawRows, RowCollector
 
 ALL = PrepareSettings(k_core=1, duplicates="all")
@@ -244,6 +244,17 @@ def test_a_repeated_item_is_a_repeat_within_its_session_only():
     assert made.counts["dropped"] == {"duplicate": 1}
 
 
+def test_the_review_of_a_held_out_event_stays_out_though_its_pair_was_met_before():
+    rows = [("ann", i, n, 1.0) for n, i in enumerate("abca")]
+    reviews = pl.DataFrame(
+        [("ann", "a", "first", 0), ("ann", "a", "once more", 3)],
+        schema=["user", "item", "text", "timestamp"],
+        orient="row",
+    )
+    wish = PrepareSettings(k_core=1, duplicates="all", reviews=True)
+    assert make_dataset(raw_of(rows, reviews=reviews), wish).dataset.reviews.texts == ("first",)
+
+
 def test_keys_that_differ_in_case_or_blanks_alone_stay_apart_and_are_reported(caplog):
     rows = [(user, item, 1, 1.0) for user in ("ann", "Ann", "ann ") for item in "abc"]
     made = make_dataset(raw_of(rows), ALL)
@@ -450,6 +461,26 @@ def test_ml_100k_counts(real_data, tmp_path, wish):
         assert counts["cold_items"] == 1_682 - 1_349
     if wish.get("split") != "global-time":
         assert counts["test"] == counts["valid"] == 943
+
+
+def test_ml_1m_holds_out_every_user_and_a_shuffled_file_changes_targets_among_ties_alone(real_data):
+    raw = read(real_data / "ml-1m", ReadSettings())
+    wish = PrepareSettings(cold_items=False)
+    ours = make_dataset(raw, wish)
+    test = ours.dataset.split.held_out("test")
+    assert len(test) == 6_040
+    assert (len(ours.dataset.items), ours.counts["dropped"]) == (3_416, {"k_core": 598})  # 1,000,209 - 999,611
+    assert ours.counts["tied_timestamp_share"] == 0.532075  # of 993,571 neighbouring pairs of events of one user
+    rows = raw.rows.frame()
+    shuffled = RawRows.of(rows.sample(fraction=1.0, shuffle=True, seed=3))
+    theirs = make_dataset(dataclasses.replace(raw, rows=shuffled), wish)
+    assert theirs.counts["tied_timestamp_share"] == ours.counts["tied_timestamp_share"]
+    assert theirs.dataset.items.digest() == ours.dataset.items.digest()
+    changed = np.flatnonzero(theirs.dataset.split.held_out("test").items != test.items)
+    assert 0 < len(changed) <= 2_544  # users whose last two events or more carry one timestamp
+    events = ours.dataset.split.interactions
+    last = events.offsets[1:] - 1
+    assert (events.timestamps[last] == events.timestamps[last - 1])[changed].all()
 
 
 @pytest.mark.assets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rec_core.errors import DataError, nearest
@@ -38,9 +38,21 @@ def require(path: Path, found: Sequence[str], known: Sequence[str], asked: str |
     """Like :func:`choose`, but :class:`DataError` when there is none."""
     chosen = choose(path, found, known, asked, what)
     if chosen is None:
-        near = next((offer for name in known[:3] if (offer := _offer(name, found))), "")
-        raise DataError(f"{path} has no known {what} column; it has: {_list(found)}{near}; name it with {option}")
+        if asked == NONE:
+            raise DataError(f"{path}: {option} {NONE} cannot be: every row needs a {what}")
+        near = next((f"{offer} Name it" for name in known[:3] if (offer := _offer(name, found))), "; name it")
+        header = any(name.replace(".", "", 1).isdigit() for name in found)
+        hint = "; if it has no header line, name all its columns with --column-names" if header else ""
+        raise DataError(f"{path} has no known {what} column; it has: {_list(found)}{near} with {option}{hint}")
     return chosen
+
+
+def check_different(path: Path, chosen: Mapping[str, str]) -> None:
+    """:class:`DataError` when one column was chosen for two things."""
+    for what, column in chosen.items():
+        first = next(other for other in chosen if chosen[other] == column)
+        if first != what:
+            raise DataError(f"{path}: one column cannot be two things: {column!r} is taken for {first} and {what}")
 
 
 def _list(names: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -128,9 +129,9 @@ class PrepareSettings(ReadSettings):
     k_core: int = 5
     """Drop users and items with fewer rows, again and again until none is left; 1 keeps everyone."""
     user_k_core: int | None = None
-    """The same bound for users alone, instead of k_core."""
+    """The same bound for users alone, instead of --k-core."""
     item_k_core: int | None = None
-    """The same bound for items alone, instead of k_core."""
+    """The same bound for items alone, instead of --k-core."""
     k_core_rule: Literal["iterative", "one-pass"] = "iterative"
     """one-pass counts users and items once and drops rows once; some may then have fewer rows than the bound."""
     min_events: int = 1
@@ -188,6 +189,10 @@ class PrepareSettings(ReadSettings):
             raise SettingsError("--held-out-reviews says which reviews are kept; add --reviews")
         for option in ("since", "until"):
             _moment(option, getattr(self, option))
+        if self.min_rating is not None and not isfinite(self.min_rating):
+            raise SettingsError(f"--min-rating is an ordinary number; got {self.min_rating}")
+        if self.name is not None and not (self.name.strip() and self.name.isprintable()):
+            raise SettingsError(f"--name is a short text on one line; got {self.name!r}")
 
     @property
     def user_core(self) -> int:

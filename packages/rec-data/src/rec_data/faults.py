@@ -61,7 +61,7 @@ class BlockFaults:
             return
         if self._faults.bad_rows == "error":
             at, more = int(fresh.arg_max() or 0), int(fresh.sum()) - 1
-            others = f" ({more:,} more rows like it)" if more else ""
+            others = f" ({more:,} more row{'s' * (more != 1)} like it)" if more else ""
             raise DataError(f"{self.where(at)}: {message(at)}{others}")
         self.leave_out(fresh, reason)
 

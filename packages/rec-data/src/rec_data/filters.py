@@ -78,7 +78,8 @@ def k_core(
                 goes = few_items[items[chunk]] if goes is None else goes | few_items[items[chunk]]
             assert goes is not None
             goes &= stays[chunk]
-            return np.flatnonzero(goes) + chunk.start
+            rows: Int64 = np.flatnonzero(goes) + chunk.start
+            return rows
 
         for rows in in_threads(look, chunks(len(users), 1 << 20)):
             if len(rows):

@@ -43,7 +43,8 @@ def prepare(
     an existing output then stays as it was.
     """
     settings = settings or PrepareSettings()
-    check_output(output, overwrite=overwrite)
+    beside = [file for file in (settings.items_file, settings.users_file) if file is not None]
+    check_output(output, overwrite=overwrite, made_from=[Path(source), *beside])
     started = monotonic()
     path, asset = locate(source, settings)
     if asset is not None:
@@ -196,18 +197,22 @@ def _make(events: Events, raw: RawData, settings: PrepareSettings) -> Made:
 
 
 def _alike(raw: RawData) -> dict[str, Any]:
-    """How many raw keys differ from another one in case or surrounding blanks alone; they stay keys of their own."""
+    """How many raw keys differ from another one in case, surrounding blanks or Unicode form alone; each stays."""
     facts = {}
     for what, keys in (("users", raw.rows.user_keys), ("items", raw.rows.item_keys)):
         if is_plain_number(keys).all():
             continue
         folded = keys.str.strip_chars().str.to_lowercase()
+        if int(keys.str.len_bytes().sum() or 0) != int(keys.str.len_chars().sum() or 0):
+            folded = folded.str.normalize("NFC")
         extra = len(keys) - folded.n_unique()
         if extra:
             facts[f"{what}_alike"] = extra
-            example = keys.filter(folded.is_duplicated()).head(2).to_list()
+            example = keys.filter(folded == folded.filter(folded.is_duplicated())[0])
             log.warning(
-                "%s %s keys differ from another in case or blanks alone, such as %s", f"{extra:,}", what, example
+                "%s keys of %s differ from another in case, blanks or Unicode form alone, such as %r and %r; "
+                "each stays a key of its own",
+                *(f"{extra:,}", what, example[0], example[1]),
             )
     return facts
 
@@ -291,8 +296,10 @@ def _reviews(
     found = raw.reviews.join(ids[0], on="user", how="inner", maintain_order="left")
     found = found.join(ids[1], on="item", how="inner", maintain_order="left")
     shown = split.interactions if settings.held_out_reviews else split.train
-    pairs = pl.DataFrame({"user_id": shown.users, "item_id": shown.items.astype(np.int64)}).unique()
-    found = found.join(pairs, on=["user_id", "item_id"], how="semi", maintain_order="left")
+    events = pl.DataFrame({"user_id": shown.users, "item_id": shown.items.astype(np.int64)})
+    if shown.timestamps is not None and "timestamp" in found.columns:  # a pair may be met again, in another part
+        events = events.with_columns(pl.Series("timestamp", shown.timestamps))
+    found = found.join(events, on=events.columns, how="semi", maintain_order="left")
     by = ["user_id", *(["timestamp"] if "timestamp" in found.columns else [])]
     found = found.sort(by, maintain_order=True)
     columns = {name: found[name].to_numpy() if name in found.columns else None for name in ("timestamp", "rating")}
@@ -320,11 +327,15 @@ def _nothing_left(name: str, lines: int, dropped: Mapping[str, int], settings: P
     if not lines:
         return f"{name}: the file has a header at most, and no rows"
     gone = ", ".join(f"{n:,} by {reason}" for reason, n in dropped.items())
-    wishes = f"--k-core {settings.user_core}" if settings.user_core == settings.item_core else "the k-core bounds"
-    for option in ("min_rating", "since", "until"):
-        value = getattr(settings, option)
-        if value is not None:
-            wishes += (
-                f" or --{option.replace('_', '-')} {value:g}" if option == "min_rating" else f" or --{option} {value}"
-            )
-    return f"empty result after filtering: of {lines:,} lines {gone} were dropped; ask for less than {wishes}"
+    cores = f"--user-k-core {settings.user_core} and --item-k-core {settings.item_core}"
+    wishes = {
+        "below_min_rating": f"--min-rating {settings.min_rating}",
+        "since_bound": f"--since {settings.since}",
+        "until_bound": f"--until {settings.until}",
+        "undescribed_item": "--described-items-only",
+        "k_core": f"--k-core {settings.user_core}" if settings.user_core == settings.item_core else cores,
+        "too_few_events": f"--min-events {settings.min_events}",
+    }
+    asked = " or ".join(wish for reason, wish in wishes.items() if reason in dropped)
+    advice = f"ask for less than {asked}" if asked else "are they in the layout they were read in (--format)?"
+    return f"empty result after filtering: of {lines:,} lines {gone} were dropped; {advice}"

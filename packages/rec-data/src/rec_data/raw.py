@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import file_digest
@@ -44,11 +45,17 @@ class RawData:
         return len(self.rows) + sum(self.dropped.values())
 
     def file_hashes(self) -> dict[str, str]:
-        """SHA-256 of every file that was read, by name."""
+        """SHA-256 of every file that was read, by name; where names repeat, by the path below their common folder."""
+        paths = list(dict.fromkeys(path.resolve() for path in self.files))
+        if len({path.name for path in self.files}) == len(paths):
+            names = {path.resolve(): path.name for path in self.files}
+        else:
+            common = Path(os.path.commonpath([path.parent for path in paths]))
+            names = {path: path.relative_to(common).as_posix() for path in paths}
         hashes = {}
-        for path in self.files:
+        for path in paths:
             with path.open("rb") as file:
-                hashes[path.name] = file_digest(file, "sha256").hexdigest()
+                hashes[names[path]] = file_digest(file, "sha256").hexdigest()
         return hashes
 
 

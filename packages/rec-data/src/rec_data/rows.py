@@ -152,7 +152,8 @@ class RowCollector:
     def finish(self) -> RawRows:
         """All rows; the collector is empty afterwards."""
         if len(self.units) > 1:
-            log.warning("timestamps come in several units, each taken as it is: %s", self.units)
+            found = ", ".join(f"{unit} {n:,}" for unit, n in self.units.items())
+            log.warning("timestamps come in several units, each taken as it is: %s", found)
         with ThreadPoolExecutor(2) as threads:
             (users, user_keys), (items, item_keys) = threads.map(_KeyCodes.finish, (self._users, self._items))
         optional = {name: _joined(self._optional, name) for name in list(self._optional)}
@@ -161,9 +162,9 @@ class RowCollector:
             items,
             user_keys,
             item_keys,
-            optional.get("timestamp"),  # type: ignore[arg-type]
-            optional.get("rating"),  # type: ignore[arg-type]
-            optional.get("part"),  # type: ignore[arg-type]
+            optional.get("timestamp"),
+            optional.get("rating"),
+            optional.get("part"),
         )
 
 

@@ -30,6 +30,18 @@ from rec_data.ordering import digits_of, is_plain_number
 
 SEPARATORS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a vertical bar", "::": "'::'", " ": "a blank"}
 BLOCK = 1 << 23
+_NO_TEXT = {  # how files begin that are taken for text tables: what they are, and the way out
+    b"PK\x03\x04": "a zip archive; unpack it and name the table in it",
+    b"BZh91AY&SY": "packed with bzip2; unpack it, or pack it with gzip",
+    b"\xfd7zXZ\x00": "packed with xz; unpack it, or pack it with gzip",
+    b"(\xb5/\xfd": "packed with zstd; unpack it, or pack it with gzip",
+    b"7z\xbc\xaf'": "a 7z archive; unpack it and name the table in it",
+    b"\x93NUMPY": "a NumPy array; write it as CSV or Parquet",
+    b"ARROW1": "an Arrow file; write it as Parquet",
+    b"SQLite format 3": "an SQLite database; write its table as CSV",
+    b"\xff\xfe": "UTF-16; name its --encoding utf-16",
+    b"\xfe\xff": "UTF-16; name its --encoding utf-16",
+}
 _STAND_IN = "\x1f"  # ASCII's own unit separator, for separators of several characters
 _BLANK_LINE = re.compile(rb"(?m)^\r?\n|^\r\Z")
 
@@ -174,6 +186,9 @@ class _Reader:
         """What the first line tells."""
         end = data.find(b"\n")
         head = data[: end if end != -1 else len(data)]
+        for mark, kind in _NO_TEXT.items():
+            if head.startswith(mark):
+                raise DataError(f"{path} is no text table but {kind}")
         if b"\0" in head:
             raise _nul_byte(path, 1)
         first = _decoded(path, head, 1).rstrip("\r")
@@ -456,12 +471,20 @@ def byte_lines(path: Path, block_bytes: int = BLOCK) -> Iterator[bytes]:
             yield rest
 
 
+def text_encoding(encoding: str) -> str:
+    """Python's own name of an encoding of text; :class:`SettingsError` for an unknown one."""
+    try:
+        found = codecs.lookup(encoding)
+    except LookupError:
+        found = None
+    if found is None or not getattr(found, "_is_text_encoding", True):  # base64 and rot13 are codecs too
+        raise SettingsError(f"--encoding {encoding!r} is not known; use utf-8, latin-1, ...")
+    return found.name
+
+
 def _byte_blocks(path: Path, encoding: str, block_bytes: int | None) -> Iterator[bytes]:
     """Blocks of whole lines as UTF-8 without a byte order mark; UTF-8 itself is checked while parsing."""
-    try:
-        name = codecs.lookup(encoding).name
-    except LookupError:
-        raise SettingsError(f"--encoding {encoding!r} is not known; use utf-8, latin-1, ...") from None
+    name = text_encoding(encoding)
     blocks = byte_lines(path, block_bytes or BLOCK)
     if name not in ("utf-8", "utf-8-sig"):
         blocks = _recoded(path, blocks, name)

@@ -14,6 +14,7 @@ PER_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanos
 # 1e11 is the year 5138 in seconds and March 1973 in milliseconds; the same holds three digits further on
 _SIZES = (10**11, 10**14, 10**17)
 EARLIEST, LATEST = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (1850, 2262))
+FIRST, LAST = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (1, 9999))  # what calendars can show
 
 
 def to_seconds(values: pl.Series, unit: TimestampUnit, faults: BlockFaults) -> tuple[pl.Series, dict[str, int]]:
@@ -21,9 +22,11 @@ def to_seconds(values: pl.Series, unit: TimestampUnit, faults: BlockFaults) -> t
 
     With unit ``auto`` a number's size tells its unit: below 1e11 seconds, below 1e14 milliseconds, below 1e17
     microseconds, else nanoseconds; text that is no number is an ISO date or date and time, in UTC where it names no
-    zone. A value that is empty, none of these or, with ``auto``, outside the years 1850 to 2261 is a fault
-    (``bad_timestamp``): 20190301120000 would else pass for milliseconds of the year 2609.
+    zone. A value that is empty, none of these or outside the years 1 to 9998 is a fault (``bad_timestamp``); with
+    ``auto`` outside 1850 to 2261, because 20190301120000 would else pass for milliseconds of the year 2609. A column
+    of another type is a :class:`DataError`.
     """
+    _check_type(values, "timestamp", "times are numbers, dates or text", faults)
     if values.dtype == pl.Date or isinstance(values.dtype, pl.Datetime):
         zone = getattr(values.dtype, "time_zone", None)
         seconds = values.cast(pl.Datetime("us", zone)).dt.timestamp("us") // 10**6
@@ -31,12 +34,16 @@ def to_seconds(values: pl.Series, unit: TimestampUnit, faults: BlockFaults) -> t
         _refuse(values, values.is_null(), "timestamp", faults)
     else:
         seconds, found = _from_numbers_and_text(values, unit)
-        _refuse(values, seconds.is_null(), "timestamp", faults)
-    if unit == "auto" and len(seconds):
+        no_unit = {"auto": None, "iso": "is no ISO date or time"}.get(unit, f"is no number of {unit}")
+        _refuse(values, seconds.is_null(), "timestamp", faults, no_unit)
+    first, end = (EARLIEST, LATEST) if unit == "auto" else (FIRST, LAST)
+    if len(seconds):
         least, most = seconds.min(), seconds.max()
-        if least is not None and (least < EARLIEST or most >= LATEST):  # type: ignore[operator]
-            outside = (seconds < EARLIEST) | (seconds >= LATEST)
-            _refuse(values, outside, "timestamp", faults, "is outside 1850 to 2261; name its --timestamp-unit")
+        if least is not None and (least < first or most >= end):  # type: ignore[operator]
+            years = "1850 to 2261; name its" if unit == "auto" else "the years 1 to 9998; is that its"
+            mark = "" if unit == "auto" else "?"
+            outside = (seconds < first) | (seconds >= end)
+            _refuse(values, outside, "timestamp", faults, f"is outside {years} --timestamp-unit{mark}")
     return seconds, {name: n for name, n in found.items() if n}
 
 
@@ -97,8 +104,13 @@ def _iso_seconds(text: pl.Series) -> pl.Series:
 
 def to_ratings(values: pl.Series, faults: BlockFaults) -> pl.Series:
     """Ratings as Float32; one that is empty, no number, NaN or infinite is a fault (``bad_rating``)."""
+    _check_type(values, "rating", "ratings are numbers", faults)
     numbers = values.cast(pl.Float64, strict=False).cast(pl.Float32)
-    _refuse(values, numbers.is_null(), "rating", faults)
+    wrong = numbers.is_null()
+    if wrong.any() and values.dtype == pl.String:
+        comma = values.str.contains(r"^\s*[+-]?\d+,\d+\s*$").fill_null(False)
+        _refuse(values, wrong & comma, "rating", faults, "is no number; decimals are written with a point")
+    _refuse(values, wrong, "rating", faults)
     _refuse(values, ~numbers.is_finite(), "rating", faults, "is not finite; ratings are ordinary numbers")
     return numbers
 
@@ -121,6 +133,13 @@ def to_keys(values: pl.Series, what: str, faults: BlockFaults) -> pl.Series:
     if values.dtype in (pl.Categorical, pl.Enum, pl.Null):
         return values.cast(pl.String)
     raise DataError(f"{faults.where(0)}: the column of the {what} holds {values.dtype}; raw keys are text or numbers")
+
+
+def _check_type(values: pl.Series, what: str, wanted: str, faults: BlockFaults) -> None:
+    kind = values.dtype
+    dates = what == "timestamp" and (kind == pl.Date or isinstance(kind, pl.Datetime))
+    if not (dates or kind.is_numeric() or kind in (pl.String, pl.Boolean, pl.Categorical, pl.Enum, pl.Null)):
+        raise DataError(f"{faults.where(0)}: the column of the {what} holds {kind}; {wanted}")
 
 
 def _refuse(values: pl.Series, wrong: pl.Series, what: str, faults: BlockFaults, problem: str | None = None) -> None:

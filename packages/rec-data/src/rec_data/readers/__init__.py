@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rec_core.artifacts import MANIFEST, open_artifact
 from rec_core.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -129,6 +130,8 @@ def detect_format(path: Path) -> str:
     """
     if not path.exists():
         raise DataError(f"there is no file or directory {path}")
+    if not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path} is neither a file nor a directory; write its content to a file first")
     for name, layout in LAYOUTS.items():
         if layout.fits(path):
             return name
@@ -138,6 +141,9 @@ def detect_format(path: Path) -> str:
 
     if table_parts(path):
         return "table"
+    if (path / MANIFEST).is_file():
+        made = open_artifact(path, verify=False)
+        raise DataError(f"{path} is no raw data: rec-data inspect {path} shows what this {made.kind!r} artifact is")
     names = sorted(file.name for file in path.iterdir())
     tables = [name for name in names if name.casefold().endswith(ENDINGS)]
     hint = f"; to read one of its tables name the file: {path / tables[0]}" if tables else ""
@@ -174,4 +180,5 @@ def _refuse_unused(kind: str, options: Sequence[str], settings: ReadSettings) ->
     if settings.reviews and "reviews" not in options:
         named.append("--reviews")
     if named:
-        raise SettingsError(f"the {kind} layout states its own columns; leave out {', '.join(named)}")
+        why = "takes no such option" if "user_column" in options else "states its own columns"
+        raise SettingsError(f"the {kind} layout {why}; leave out {', '.join(named)}")

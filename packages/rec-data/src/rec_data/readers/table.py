@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from rec_core.errors import DataError
+from rec_core.errors import DataError, SettingsError
 from rec_data import columns
 from rec_data.ahead import ahead
 from rec_data.config import ReadSettings
@@ -115,33 +115,48 @@ def _chosen(path: Path, found: Sequence[str], settings: ReadSettings) -> dict[st
         column = columns.choose(path, found, known, asked, what)
         if column is not None:
             chosen[what] = column
-    if len(set(chosen.values())) != len(chosen):
-        raise DataError(f"{path}: one column cannot be two things: {chosen}")
+    columns.check_different(path, chosen)
     return chosen
 
 
 def blocks_of(path: Path, settings: ReadSettings, faults: Faults, wanted: Wanted) -> Iterator[Block]:
     """The wanted columns of a table of interactions, block by block, and where each row stands."""
+    names = None if settings.column_names is None else [name.strip() for name in settings.column_names.split(",")]
     if is_parquet(path):
+        _refuse_text_options(path, "Parquet", settings)
+        if settings.format == "json-lines":
+            raise DataError(f"{path} is Parquet, not JSON lines; leave out --format json-lines")
         yield from _parquet_blocks(path, wanted)
         return
-    if is_json_lines(path):
+    if is_json_lines(path) or settings.format == "json-lines":
         from rec_data.json_lines import json_blocks
 
+        _refuse_text_options(path, "JSON lines", settings)
         yield from json_blocks(path, faults, wanted=wanted)
         return
-    names = settings.column_names
+    if names is not None and (len(set(names)) < len(names) or not all(names)):
+        raise SettingsError(f"--column-names are different names with commas between them; got {settings.column_names!r}")
     for block in text_blocks(
         path,
         faults,
         separator=settings.separator,
-        columns=None if names is None else [name.strip() for name in names.split(",")],
+        columns=names,
         wanted=wanted,
         encoding=settings.encoding,
         quotes=settings.quotes,
         numbers=True,
     ):
         yield block.frame, block.where
+
+
+def _refuse_text_options(path: Path, kind: str, settings: ReadSettings) -> None:
+    """Options of separated text say nothing about Parquet and JSON lines, and would be ignored silently."""
+    asked = {"--column-names": settings.column_names is not None, "--no-quotes": not settings.quotes}
+    if settings.items_file is None and settings.users_file is None:  # these may be text
+        asked |= {"--separator": settings.separator is not None, "--encoding": settings.encoding != "utf-8"}
+    named = [option for option, there in asked.items() if there]
+    if named:
+        raise SettingsError(f"{path} is {kind}, which takes no {' and no '.join(named)}; leave it out")
 
 
 def is_parquet(path: Path) -> bool:
