@@ -18,6 +18,7 @@ import pytest
 from rec_core import artifacts
 from rec_core.artifacts import (
     MANIFEST,
+    Input,
     Writer,
     check_output,
     create,
@@ -324,6 +325,19 @@ def test_only_artifacts_are_ever_replaced(target, overwrite):
     with pytest.raises(ArtifactError, match="exists and is not an artifact, so it is not replaced"):
         write(target, overwrite=overwrite)
     assert (target / "thesis.txt").read_text() == "the only copy"
+
+
+@pytest.mark.parametrize("inside", ["", "version.npy"])
+def test_an_output_never_replaces_what_it_is_made_from(target, inside):
+    write(target, first=1)
+    source = Input("raw", target / inside, "0" * 64)
+    with (
+        pytest.raises(ArtifactError, match=r"x would replace .*x.*, which it is made from; choose another output"),
+        create(target, "numbers", inputs=[source], overwrite=True),
+    ):
+        pytest.fail("the block was entered")
+    assert version(target) == 1
+    check_output(target, overwrite=True, made_from=[target.parent, target.with_name("gone")])  # around it, and nothing
 
 
 @pytest.mark.parametrize("output", [".", "/", "runs/.."])

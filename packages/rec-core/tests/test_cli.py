@@ -1,5 +1,6 @@
 """One message and exit code 2 for a user's mistake, a traceback only for ours; help without heavy imports."""
 
+import errno
 import json
 import os
 import subprocess
@@ -312,6 +313,35 @@ def test_the_package_runs_as_a_module():
         [sys.executable, "-m", "rec_core", "inspect", "nowhere"], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (2, "error: there is nothing at nowhere\n")
+
+
+@pytest.mark.parametrize("code", [errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS])
+def test_a_refusal_of_the_file_system_is_one_message_and_another_error_of_it_keeps_its_traceback(code, capsys):
+    app = make_app("rec-core", "")
+
+    @app.command
+    def fail(code: int) -> None:
+        raise OSError(code, os.strerror(code), "some/file")
+
+    with pytest.raises(SystemExit) as stop:
+        run(app, ["fail", str(code)])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"error: {os.strerror(code)}: some/file\n"
+    with pytest.raises(OSError, match="some/file"):
+        run(app, ["fail", str(errno.EIO)])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [(">&-", 0, ""), ("> /dev/full", 2, "error: cannot write the answer: No space left on device\n")],
+)
+def test_an_answer_that_nobody_can_read_gives_no_traceback(redirection, code, said):
+    if "full" in redirection and not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    command = f"{sys.executable} -m rec_core --version {redirection}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (code, said)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes break otherwise there")

@@ -156,7 +156,7 @@ def test_users_who_have_seen_nearly_everything_are_an_error_unless_short_lists_a
     with pytest.raises(DataError) as error:
         draw_candidates(split, CandidateSettings(negatives=3))
     # user 1 knows 0 to 3 and meets 4: item 5 is left; user 0 has 3, 4 and 5
-    assert "1 held-out rows have fewer than 3 other items to draw: user id 1 has 1" in str(error.value)
+    assert "1 held-out row has fewer than 3 other items to draw: user id 1 has 1" in str(error.value)
     assert "ask for at most --negatives 1, or let such lists be shorter with --short-lists keep" in str(error.value)
     lists = draw_candidates(split, CandidateSettings(negatives=3, short_lists="keep"))
     assert [lists.row(row).tolist() for row in range(2)] == [[2, 3, 4, 5], [4, 5]]

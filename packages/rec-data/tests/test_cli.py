@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from rec_core.artifacts import open_artifact
@@ -138,7 +139,53 @@ WRONG = {
     ),
     "times needed": (table("user,item\na,1\n"), ["--k-core", 1, "--split", "global-time"], "needs timestamps"),
     "bad bound": (table(GOOD), ["--k-core", 0], "--k-core is at least 1"),
-    "a layout that is not there": (lambda folder: [folder], [], "has no layout known here"),
+    "a layout that is not there": (lambda folder: [folder], [], "raw shows no layout: it holds nothing"),
+    "a name of no file": (lambda folder: ["x" * 300], [], "File name too long: xxx"),
+    "neither file nor directory": (lambda folder: [os.devnull], [], "is neither a file nor a directory"),
+    "a codec that is no encoding": (table(GOOD), ["--encoding", "base64"], "--encoding 'base64' is not known"),
+    "UTF-16": (table(GOOD.encode("utf-16")), [], "raw.csv is no text table but UTF-16; name its --encoding utf-16"),
+    "a zip archive": (table(b"PK\x03\x04\x14\0\0"), [], "raw.csv is no text table but a zip archive; unpack it"),
+    "decimal comma": (
+        table(GOOD.replace(",4,", ',"3,5",', 1)),
+        [],
+        "raw.csv, line 2: rating '3,5' is no number; decimals are written with a point",
+    ),
+    "not the unit": (
+        table(GOOD),
+        ["--timestamp-unit", "iso"],
+        "raw.csv, line 2: timestamp '0' is no ISO date or time (8 more rows like it)",
+    ),
+    "no header": (
+        table("7,8,4,100\n" + GOOD.removeprefix(HEADER)),
+        ["--user-column", "7"],
+        "no known item column; it has: '7', '8', '4', '100'; name it with --item-column; "
+        "if it has no header line, name all its columns with --column-names",
+    ),
+    "no header, and a number twice": (
+        table(GOOD.removeprefix(HEADER)),
+        [],
+        "the header names column '0' twice; if that is no header, name the columns with --column-names",
+    ),
+    "no user": (table(GOOD), ["--user-column", "none"], "--user-column none cannot be: every row needs a user"),
+    "one column twice": (
+        table(GOOD),
+        ["--user-column", "item"],
+        "one column cannot be two things: 'item' is taken for user and item",
+    ),
+    "a name twice": (
+        table(GOOD),
+        ["--column-names", "user,item,item,timestamp"],
+        "--column-names are different names with commas between them; got 'user,item,item,timestamp'",
+    ),
+    "not JSON lines": (table(GOOD), ["--format", "json-lines"], "raw.csv, line 1 is no JSON object"),
+    "other layout's encoding": (table(GOOD), ["--format", "movielens", "--encoding", "cp1252"], "leave out --encoding"),
+    "no keys at all": (
+        table("user,item\n,1\n,2\n"),
+        [],
+        "of 2 lines 2 by missing_user were dropped; are they in the layout they were read in (--format)?",
+    ),
+    "no number as bound": (table(GOOD), ["--min-rating", "nan"], "--min-rating is an ordinary number; got nan"),
+    "a name of two lines": (table(GOOD), ["--name", "a\nb"], "--name is a short text on one line; got 'a\\nb'"),
 }
 
 
@@ -238,3 +285,128 @@ assert not loaded, loaded
     assert done.returncode == 0, done.stderr
     assert "--k-core" in done.stdout
     assert time.perf_counter() - started < 5  # 0.3 s on an idle machine
+
+
+TWICE = {
+    "a world": ("prepare", "{world}", "{world}"),
+    "a file in it": ("prepare", "{world}/interactions.csv", "{world}"),
+    "its table of items": ("prepare", "{log}", "{world}", "--items-file", "{world}/items.csv"),
+    "the folder around a dataset": ("prepare", "{log}", "{out}", "--users-file", "{out}/users.parquet"),
+    "an export of itself": ("export", "{out}", "{out}", "--format", "recbole"),
+    "candidates of itself": ("candidates", "{out}", "{out}", "--negatives", "1"),
+    "samples of itself": ("samples", "{out}", "{out}", "--label-above", "3"),
+}
+
+
+@pytest.mark.parametrize("words", TWICE.values(), ids=TWICE)
+def test_no_output_replaces_what_it_is_made_from(rec_data, raw_files, tmp_path, words):
+    places = {"world": tmp_path / "world", "out": tmp_path / "out", "log": raw_files.csv()}
+    assert rec_data("synthesize", places["world"], "--users", 50, "--items", 60, "--interactions", 400).code == 0
+    assert rec_data("prepare", places["log"], places["out"], "--k-core", 1).code == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    said = rec_data(*(word.format(**places) for word in words), "--overwrite")
+    assert said.code == 2
+    assert "which it is made from; choose another output" in said.err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_every_kind_of_artifact_is_described(rec_data, raw_files, tmp_path):
+    world, out, log = tmp_path / "world", tmp_path / "out", raw_files.csv()
+    rec_data("synthesize", world, "--users", 50, "--items", 60, "--interactions", 400)
+    rec_data("prepare", log, out, "--k-core", 1)
+    rec_data("export", out, tmp_path / "atomic", "--format", "recbole")
+    rec_data("candidates", out, tmp_path / "lists", "--negatives", 1, "--short-lists", "keep")
+    for path, what, known in (
+        (world, "made-up world (raw files)", "lines"),
+        (tmp_path / "atomic", "export of a prepared dataset (raw files)", "lines"),
+        (tmp_path / "lists", "candidate lists", "counts"),
+    ):
+        about = json.loads(rec_data("inspect", path, "--json").out)
+        assert (about["what"], about["name"]) == (what, path.name)
+        assert about[known]
+        assert about["sizes"]
+        assert rec_data("inspect", path).code == 0
+    assert list(json.loads(rec_data("inspect", tmp_path / "lists", "--json").out)["made_from"]) == ["dataset"]
+    said = rec_data("stats", world, "--json")
+    assert json.loads(said.out)["interactions"] == 400
+    for path, command in ((out, "inspect"), (tmp_path / "lists", "inspect"), (out, "stats")):
+        said = rec_data(command, path, "--user-column", "who")
+        assert said.code == 2
+        assert "options for reading raw files do not apply to it" in said.err
+    said = rec_data("prepare", out, tmp_path / "again")
+    assert said.code == 2
+    assert "is a 'dataset' artifact and no raw data; rec-data inspect" in said.err
+
+
+def test_options_of_another_split_and_a_split_that_is_not_taken_are_said(rec_data, raw_files, tmp_path, caplog):
+    caplog.set_level("INFO")
+    said = rec_data("prepare", raw_files.csv(), tmp_path / "out", "--k-core", 1, "--held-out", 2, "--min-history", 5)
+    assert said.code == 0
+    assert "--held-out says nothing about --split leave-one-out, and is not used" in caplog.text
+    assert "--min-history" not in caplog.text  # its default
+    (tmp_path / "cf").mkdir()
+    for part in ("train", "test"):
+        (tmp_path / "cf" / f"{part}.txt").write_text("".join(f"{u} {part == 'test':d}0 1 2\n" for u in range(4)))
+    assert rec_data("prepare", tmp_path / "cf", tmp_path / "out2", "--k-core", 1).code == 0
+    assert "the source states a split of its own, which --split given keeps; here it is leave-one-out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["candidates", "--popularity-from", "all"], "--popularity-from all goes with --method popularity alone"),
+        (["samples", "--label-above", 3, "--test-share", 0.2], "go with --parts users; the split has its own parts"),
+        (["samples", "--label-above", "nan"], "--label-above is an ordinary number; got nan"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(rec_data, raw_files, tmp_path, words, message):
+    rec_data("prepare", raw_files.csv(), tmp_path / "out", "--k-core", 1)
+    said = rec_data(words[0], tmp_path / "out", tmp_path / "made", *words[1:])
+    assert said.code == 2
+    assert message in said.err
+    assert not (tmp_path / "made").exists()
+
+
+def test_text_options_are_refused_for_parquet_and_json_lines(rec_data, tmp_path):
+    log = pl.DataFrame({"user": ["a"] * 3, "item": ["1", "2", "3"]})
+    log.write_parquet(tmp_path / "log.parquet")
+    log.write_ndjson(tmp_path / "log.jsonl")
+    for name, kind in (("log.parquet", "Parquet"), ("log.jsonl", "JSON lines")):
+        assert rec_data("prepare", tmp_path / name, tmp_path / kind, "--k-core", 1).code == 0
+        said = rec_data("prepare", tmp_path / name, tmp_path / "out", "--separator", ",", "--no-quotes")
+        assert said.code == 2
+        assert f"{name} is {kind}, which takes no --no-quotes and no --separator" in said.err
+    said = rec_data("prepare", tmp_path / "log.parquet", tmp_path / "out", "--format", "json-lines")
+    assert "log.parquet is Parquet, not JSON lines" in said.err
+
+
+def test_fetch_looks_at_the_output_first_and_says_when_no_name_fits(rec_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("REC_HOME", str(tmp_path / "home"))
+    said = rec_data("fetch", "ml-1m", "--output", tmp_path)
+    assert said.code == 2
+    assert said.err.startswith(f"error: {tmp_path} exists already; choose another directory for the files of ml-1m")
+    said = rec_data("fetch", "--list", "no-such-thing")
+    assert said.code == 2
+    assert "no dataset has 'no-such-thing' in its name" in said.err
+    said = rec_data("inspect", "zzzzzz")
+    assert said.err == (
+        "error: there is no file or directory zzzzzz, and no asset of that name (rec-data fetch --list shows all)\n"
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and /dev/full of POSIX")
+def test_an_audit_that_nobody_reads_to_the_end_says_by_its_exit_code_whether_there_are_leaks(
+    rec_data, raw_files, tmp_path
+):
+    rec_data("prepare", raw_files.csv(), tmp_path / "out", "--k-core", 1)
+    command = f"{sys.executable} -m rec_data audit {tmp_path / 'out'}"
+    for options, code in (("", 0), ("--max-tied-share 0", 1), ("--json", 0), ("--json --max-tied-share 0", 1)):
+        script = f"{command} {options} | true; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (code, ""), options
+    done = subprocess.run(["bash", "-c", f"{command} >&-"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    if Path("/dev/full").exists():
+        done = subprocess.run(["bash", "-c", f"{command} > /dev/full"], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert done.stderr == "error: cannot write the answer: No space left on device\n"

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from hashlib import sha256
 
 import numpy as np
 import polars as pl
@@ -261,7 +262,15 @@ def test_keys_that_differ_in_case_or_blanks_alone_stay_apart_and_are_reported(ca
     assert len(made.dataset.users) == 3
     assert made.counts["users_alike"] == 2
     assert "items_alike" not in made.counts
-    assert "2 users keys differ" in caplog.text
+    said = "2 keys of users differ from another in case, blanks or Unicode form alone, such as 'Ann' and 'ann'"
+    assert said in caplog.text
+
+
+def test_keys_of_another_unicode_form_are_reported_and_the_example_is_a_pair(caplog):
+    rows = [(user, item, 1, 1.0) for user in ("A", "B", "a", "b", "caf\u00e9", "cafe\u0301") for item in "xyz"]
+    made = make_dataset(raw_of(rows), ALL)
+    assert made.counts["users_alike"] == 3
+    assert "such as 'A' and 'a'" in caplog.text
 
 
 def test_events_outside_the_dates_and_beyond_the_newest_are_dropped_and_counted():
@@ -394,7 +403,7 @@ def test_global_time_is_written_with_its_cuts(raw_files, tmp_path):
             {"k_core": 9},
             r"empty result after filtering: of 10 lines 10 by k_core were dropped; .* than --k-core 9",
         ),
-        ({"min_rating": 6}, r"10 by below_min_rating were dropped; .* less than --k-core 5 or --min-rating 6"),
+        ({"min_rating": 6}, r"10 by below_min_rating were dropped; ask for less than --min-rating 6"),
         ({"k_core": 1, "min_rating": 5, "duplicates": "all"}, "needs users with at least 3 events .* has 2"),
         ({"k_core": 1, "split": "global-time", "valid_share": 0.05, "test_share": 0.01}, "leaves nothing for valid"),
     ],
@@ -496,3 +505,15 @@ def test_ml_100k_from_the_package_index_equals_the_publishers_files(real_data, t
     theirs = prepare(atomic, tmp_path / "theirs")
     assert ours.manifest["content"] == theirs.manifest["content"]
     assert ours.hash == theirs.hash
+
+
+def test_files_of_one_name_keep_a_hash_each(tmp_path):
+    for part in ("train", "valid"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "X.csv").write_text(part)
+    rows = RawRows.of(pl.DataFrame({"user": ["a"], "item": ["b"]}))
+    files = tuple(tmp_path / part / "X.csv" for part in ("train", "valid"))
+    of = {part: sha256(part.encode()).hexdigest() for part in ("train", "valid")}
+    assert RawData("two", rows, files=files).file_hashes() == {"train/X.csv": of["train"], "valid/X.csv": of["valid"]}
+    assert RawData("one", rows, files=files[:1]).file_hashes() == {"X.csv": of["train"]}
+    assert RawData("again", rows, files=(files[0], files[0])).file_hashes() == {"X.csv": of["train"]}

@@ -214,7 +214,7 @@ def test_sasrec_pairs_keep_the_order_of_the_file(tmp_path):
     put(tmp_path, Beauty__txt="user item\n1 2\n")
     assert not is_sasrec(folder)
     put(tmp_path, Beauty__txt="1 2\n1\n1 2 3\n")
-    with pytest.raises(DataError, match=r"line 2: 1 field, wanted 2 \(user item\): '1' \(1 more rows like it\)"):
+    with pytest.raises(DataError, match=r"line 2: 1 field, wanted 2 \(user item\): '1' \(1 more row like it\)"):
         read_sasrec(folder, ReadSettings())
     put(tmp_path, more__txt="1 2\n")
     with pytest.raises(DataError, match=r"one sasrec text file; found Beauty\.txt, more\.txt; name one"):

@@ -50,7 +50,7 @@ def test_formats_are_detected_by_what_a_directory_holds(raw_files, tmp_path):
     assert detect_format(raw_files.recbole()) == "recbole"
     assert detect_format(tmp_path / "atomic" / "films.inter") == "recbole"
     assert detect_format(raw_files.csv()) == "table"
-    with pytest.raises(DataError, match=r"no layout known here .* it holds: .*films\.csv.*name the file: .*films\.csv"):
+    with pytest.raises(DataError, match=r"shows no layout: it holds .*films\.csv.*name the file: .*films\.csv"):
         detect_format(tmp_path)
 
 

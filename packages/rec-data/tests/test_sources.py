@@ -347,7 +347,7 @@ def test_a_cut_connection_is_continued_within_the_command(rec_data, site, monkey
 @pytest.mark.parametrize(
     ("words", "pages", "message"),
     [
-        (["fetch", "film"], {}, "no dataset is called 'film'; did you mean 'films'?; rec-data fetch --list shows all"),
+        (["fetch", "film"], {}, "no dataset is called 'film'; did you mean 'films'? (rec-data fetch --list shows all"),
         (["fetch"], {}, "name a dataset, or pass --list to see all of them"),
         (["fetch", "secret"], {}, "secret cannot be fetched by a program. Ask Someone for it."),
         (["prepare", "secret", "out"], {}, "secret cannot be fetched by a program. Ask Someone for it."),
@@ -396,7 +396,7 @@ def test_the_list_shows_name_size_terms_and_title(rec_data, site):
     assert re.search(r"^secret +by hand  free\n    Secret$", said.out, re.M)
     assert re.search(r"^events +size \?  free\n    Events$", said.out, re.M)
     assert said.out.endswith("3 datasets, * in the cache\n")
-    assert rec_data("fetch", "--list", "fil").out.endswith("1 datasets, * in the cache\n")
+    assert rec_data("fetch", "--list", "fil").out.endswith("1 dataset, * in the cache\n")
     listed = {one["name"]: one for one in json.loads(rec_data("fetch", "--list", "--json").out)}
     assert listed["films"]["is_here"]
     assert not listed["events"]["is_here"]

@@ -379,7 +379,7 @@ def test_the_order_of_the_file_is_said_where_it_decides(caplog):
     _, facts = make_split(made, PrepareSettings())
     assert facts == {"users_too_short": 1, "items_without_training": 2, "order": "file"}
     assert "the order of the file stands for the order in time" in caplog.text
-    assert "1 users have too few events" in caplog.text
+    assert "1 user has too few events" in caplog.text
     caplog.clear()
     assert make_split(made, PrepareSettings(split="ratio"))[1]["order"] == "file"
     assert make_split(made, PrepareSettings(order="random"))[1]["order"] == "random"

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rec_core.errors import DataError
+from rec_data.config import ReadSettings
 from rec_data.faults import Faults
+from rec_data.rows import RowCollector
 from rec_data.values import to_keys, to_ratings, to_seconds
 
 
@@ -39,17 +41,35 @@ def test_mixed_units_are_unified_counted_and_logged(caplog):
     found, units = to_seconds(values, "auto", faults())
     assert found.to_list() == [881250949, 881250949, 881250949, -5]
     assert units == {"seconds": 2, "milliseconds": 1, "iso": 1}
-    assert "several units" in caplog.text
+    collector = RowCollector(ReadSettings())
+    for rows in (values.head(2), values.tail(2)):  # two blocks of one file are told of once
+        collector.add(pl.DataFrame({"user": ["a", "a"], "item": ["x", "y"], "timestamp": rows}), str)
+    collector.finish()
+    assert caplog.messages == [
+        "timestamps come in several units, each taken as it is: seconds 2, milliseconds 1, iso 1"
+    ]
 
 
 def test_a_named_unit_is_not_guessed():
     assert seconds(["1500"], "milliseconds") == [1]
     assert seconds([-1500], "milliseconds") == [-2]  # rounded down
-    assert seconds(["881250949000"], "seconds") == [881250949000]
+    assert seconds(["200000000000"], "seconds") == [200000000000]  # the year 8307
     with pytest.raises(DataError, match="row 0: timestamp '1997-12-04'"):
         seconds(["1997-12-04"], "seconds")
-    with pytest.raises(DataError, match="row 0: timestamp '17'"):
+    with pytest.raises(DataError, match="row 0: timestamp '17' is no ISO date or time"):
         seconds(["17"], "iso")
+    with pytest.raises(DataError, match="row 1: timestamp '9223372036854775807' is outside the years 1 to 9998"):
+        seconds(["5", "9223372036854775807"], "seconds")
+
+
+def test_a_column_that_can_be_no_time_or_rating_is_an_error():
+    gone = pl.Series([timedelta(seconds=5)])
+    with pytest.raises(DataError, match=r"row 0: the column of the timestamp holds Duration.*; times are numbers"):
+        to_seconds(gone, "auto", faults())
+    for values in (gone, pl.Series([[1.0]]), pl.Series([date(2020, 1, 1)])):
+        with pytest.raises(DataError, match=r"row 0: the column of the rating holds .*; ratings are numbers"):
+            to_ratings(values, faults())
+    assert to_ratings(pl.Series([True, False]), faults()).to_list() == [1.0, 0.0]
 
 
 def test_iso_dates_and_times_in_their_usual_spellings():
@@ -100,10 +120,11 @@ def test_ratings_are_finite_numbers():
         ("NaN", "row 1: rating 'NaN' is not finite"),
         ("inf", "row 1: rating 'inf' is not finite"),
         (None, "row 1: the rating is empty"),
+        ("3,5", "row 1: rating '3,5' is no number; decimals are written with a point"),
     ):
         with pytest.raises(DataError, match=message):
             to_ratings(pl.Series(["1", wrong]), faults())
-    with pytest.raises(DataError, match=r"row 0: rating nan is not finite; .* \(1 more rows like it\)"):
+    with pytest.raises(DataError, match=r"row 0: rating nan is not finite; .* \(1 more row like it\)"):
         to_ratings(pl.Series([float("nan"), float("nan")]), faults())
 
 

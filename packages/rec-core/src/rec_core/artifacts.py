@@ -516,7 +516,8 @@ class Artifact:
         """``name.parquet`` as columns of Python values."""
         import pyarrow.parquet as pq
 
-        table = pq.read_table(self._file(f"{name}.parquet"), memory_map=False)
+        # without threads: a process that ends while they start is aborted (1 in 100 short commands on a busy machine)
+        table = pq.read_table(self._file(f"{name}.parquet"), memory_map=False, use_threads=False, pre_buffer=False)
         return {column: table[column].to_pylist() for column in table.column_names}
 
     def tensors(self, name: str) -> dict[str, npt.NDArray[Any]]:

@@ -5,6 +5,7 @@ One message and exit code 2 for a user's mistake; a traceback only for ours. Hea
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -27,6 +28,7 @@ Overwrite = Annotated[bool, Parameter(negative=(), help="Replace an existing out
 Resume = Annotated[bool, Parameter(negative=(), help="Go on with an unfinished run.")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON for machines.")]
 DataOverride = Annotated[Path | None, Parameter(name="--data", help="The data set, when it moved since training.")]
+_SURROUNDINGS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 SettingsFile = Annotated[
     Path | None, Parameter(name="--config", help="TOML, JSON or YAML file with what differs from the defaults.")
 ]
@@ -50,6 +52,8 @@ def run(app: App, argv: Sequence[str] | None = None, *, before: Callable[[Sequen
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     words = list(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None:  # closed by the shell (>&-): nobody reads the answers
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
     try:
         try:
             if before is not None:
@@ -63,12 +67,25 @@ def run(app: App, argv: Sequence[str] | None = None, *, before: Callable[[Sequen
         fail(str(error))
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         fail(f"{error.strerror}: {error.filename}" if error.filename else str(error))
+    except BrokenPipeError as left:  # the reader of our output left (| head): what was found out stands
+        _drop_output()
+        meant = left.__context__
+        raise SystemExit(meant.code if isinstance(meant, SystemExit) else 0) from None
+    except OSError as error:
+        if error.errno not in _SURROUNDINGS:
+            raise
+        if error.filename is not None:
+            fail(f"{error.strerror}: {str(error.filename)[:200]}")
+        _drop_output()
+        fail(f"cannot write the answer: {error.strerror}")
     except KeyboardInterrupt as stop:
         print("; ".join(["stopped", *getattr(stop, "__notes__", ())]), file=sys.stderr)
         raise SystemExit(130) from None
-    except BrokenPipeError:  # the reader of our output left (| head)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
-        raise SystemExit(0) from None
+
+
+def _drop_output() -> None:
+    """Send what is still unsaid nowhere; Python would complain when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def refuse_fractions(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -121,7 +138,11 @@ def console() -> Console:
     """Where answers go: rich on a terminal, plain text elsewhere."""
     from rich.console import Console
 
-    return Console()
+    class Answers(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # what is being handled: rich would exit with 1, which says "leaks" where an audit is read
+
+    return Answers()
 
 
 class Progress:

@@ -152,7 +152,7 @@ def read_evaluation(
         stored = (run / f"per_user{suffix}.parquet").read_bytes()
         if sha256(stored).hexdigest() != asked["per_user"]:
             raise ValueError("per_user.parquet was changed after it was written, or belongs to another evaluation")
-        table = pq.read_table(io.BytesIO(stored))
+        table = pq.read_table(io.BytesIO(stored), use_threads=False, pre_buffer=False)  # why: see Artifact.table
         metric = table["metric"].combine_chunks()
         values, names = table["value"].to_numpy(), metric.dictionary.to_pylist()
         vectors = {name: values[i * asked["users"] : (i + 1) * asked["users"]] for i, name in enumerate(names)}

@@ -36,7 +36,7 @@ def candidates(
 ) -> Artifact:
     """Draw the lists of a prepared dataset and write them; see :func:`draw_candidates`."""
     settings = settings or CandidateSettings()
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, made_from=[Path(data)])
     dataset = open_artifact(data, KIND)
     split = read_dataset(dataset).split
     held_out = split.held_out(settings.part)
@@ -186,8 +186,8 @@ def _say_short(short: list[tuple[int, int]], settings: CandidateSettings) -> Non
     user, least = min(short, key=lambda row: row[1])
     why = "or has no event to be drawn by" if settings.method == "popularity" else "or is a target"
     message = (
-        f"{len(short):,} held-out rows have fewer than {settings.negatives} other items to draw: user id {user} has "
-        f"{least}, every other item is in its history {why}"
+        f"{len(short):,} held-out {'row has' if len(short) == 1 else 'rows have'} fewer than {settings.negatives:,} "
+        f"other items to draw: user id {user} has {least}, every other item is in its history {why}"
     )
     if settings.short_lists == "error":
         fewer = f"ask for at most --negatives {least}, or " if least else ""

@@ -87,7 +87,9 @@ def fetch(
     from rec_data import sources
 
     if list_:
-        shown = [source for key, source in sources.data_sources().items() if (name or "") in key]
+        shown = [source for key, source in sources.data_sources().items() if (name or "").casefold() in key]
+        if not shown:
+            raise SettingsError(f"no dataset has {name!r} in its name; rec-data fetch --list shows all of them")
         if json:
             print(to_json([{**source.facts(), "is_here": source.is_here} for source in shown]), end="")
         else:
@@ -95,6 +97,8 @@ def fetch(
         return
     if name is None:
         raise SettingsError("name a dataset, or pass --list to see all of them")
+    if output is not None:
+        sources.refuse_copy(name, output)
     fetched = sources.fetch(name)
     if output is not None:
         sources.copy_to(fetched, output)
@@ -112,12 +116,13 @@ def inspect(
     settings: Annotated[ReadSettings, Parameter(name="*")] = ReadSettings(),  # noqa: B008 - frozen
     json: Json = False,
 ) -> None:
-    """Show what an asset, a prepared dataset or raw files are, with licence and citation where they are known.
+    """Show what a dataset, raw files or anything made of them is, with licence and citation where they are known.
 
     Parameters
     ----------
     name
-        An asset name, a prepared dataset, a raw file or a raw directory.
+        The name of a public dataset (described, not fetched), a raw file or directory, a prepared dataset, or what a
+        command made: a world, an export, candidate lists, samples, a trained model.
     """
     from rec_core.artifacts import to_json
     from rec_data.inspect import inspect, print_description

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
@@ -193,6 +193,24 @@ class PrepareSettings(ReadSettings):
             raise SettingsError(f"--min-rating is an ordinary number; got {self.min_rating}")
         if self.name is not None and not (self.name.strip() and self.name.isprintable()):
             raise SettingsError(f"--name is a short text on one line; got {self.name!r}")
+
+    @property
+    def idle_options(self) -> list[str]:
+        """Options of a split that differ from their defaults while another split is asked for."""
+        shares = {"global-time", "global-ratio", "ratio", "temporal-user-groups"}
+        belongs = {
+            "held_out": {"leave-last-n"},
+            "valid_share": shares,
+            "test_share": shares,
+            "ratio_order": {"ratio"},
+            "min_history": {"global-ratio"},
+        }
+        usual = {f.name: f.default for f in fields(self)}
+        return [
+            option
+            for option, splits in belongs.items()
+            if self.split not in splits and getattr(self, option) != usual[option]
+        ]
 
     @property
     def user_core(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 from rec_core.errors import SettingsError
@@ -28,6 +29,8 @@ class CandidateSettings:
     def __post_init__(self) -> None:
         if self.negatives < 1:
             raise SettingsError(f"--negatives is at least 1; got {self.negatives}")
+        if self.popularity_from != "train" and self.method != "popularity":
+            raise SettingsError(f"--popularity-from {self.popularity_from} goes with --method popularity alone")
         _check_seed(self.seed)
 
 
@@ -74,6 +77,12 @@ class SampleSettings:
                 f"--valid-share is at least 0 and --test-share above it, and both leave users to train on; "
                 f"got {self.valid_share:g} and {self.test_share:g}"
             )
+        if self.parts == "split" and (self.valid_share, self.test_share) != (0.0, 0.1):
+            raise SettingsError("--valid-share and --test-share go with --parts users; the split has its own parts")
+        for option in ("label_above", "label_at_least"):
+            value = getattr(self, option)
+            if value is not None and not isfinite(value):
+                raise SettingsError(f"--{option.replace('_', '-')} is an ordinary number; got {value}")
         _check_seed(self.seed, 2**32)  # of NumPy's oldest generator, see rec_data.samples
 
 

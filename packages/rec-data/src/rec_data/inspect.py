@@ -1,4 +1,4 @@
-"""What a name or a path is: an asset, a prepared dataset, raw files."""
+"""What a name or a path is: an asset, raw files, a prepared dataset, or anything made of one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rec_core.artifacts import MANIFEST, open_artifact
+from rec_core.artifacts import MANIFEST, Artifact, open_artifact
 from rec_core.assets import cached
 from rec_core.dataset import KIND, read_dataset
+from rec_core.download import in_bytes
+from rec_core.errors import SettingsError
 from rec_data.config import PrepareSettings, ReadSettings
 from rec_data.sources import DataSource, data_sources
 
@@ -17,21 +19,38 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def inspect(name: Path | str, settings: ReadSettings | None = None) -> dict[str, Any]:
-    """A description in plain values; its ``what`` is asset, dataset or raw files.
+RAW_KINDS = ("world", "export")  # artifacts that are raw files too: `prepare` reads them
+_WHAT = {
+    "world": "made-up world (raw files)",
+    "export": "export of a prepared dataset (raw files)",
+    "candidates": "candidate lists",
+    "samples": "click samples",
+    "recommender": "trained model",
+}
 
-    A prepared dataset is checked against the hashes of its manifest. An asset is described, not fetched. Raises
-    :class:`DataError` when there is neither a path nor an asset of that name.
+
+def inspect(name: Path | str, settings: ReadSettings | None = None) -> dict[str, Any]:
+    """A description in plain values; ``what`` says what it is of: an asset, raw files, a prepared dataset, ...
+
+    What has a manifest is checked against its hashes. An asset is described, not fetched. Raises :class:`DataError`
+    when there is neither a path nor an asset of that name, and :class:`SettingsError` for options of reading where
+    nothing is read.
     """
     path = Path(name)
     if not path.exists():
         if str(name) in data_sources():
+            _refuse_options(settings, f"{name} is described, not read")
             return _describe_source(data_sources()[str(name)])
         from rec_data.prepare import not_found
 
         raise not_found(path)
     if (path / MANIFEST).exists():
-        return _describe_dataset(path)
+        artifact = open_artifact(path)
+        if artifact.kind not in RAW_KINDS:
+            _refuse_options(settings, f"{path} is no raw data")
+            return _describe_dataset(artifact) if artifact.kind == KIND else _describe_artifact(artifact)
+        raw = _describe_raw(path, settings or ReadSettings())
+        return {**_describe_artifact(artifact), **{k: v for k, v in raw.items() if k not in ("what", "name")}}
     return _describe_raw(path, settings or ReadSettings())
 
 
@@ -45,8 +64,30 @@ def _describe_source(source: DataSource) -> dict[str, Any]:
     }
 
 
-def _describe_dataset(path: Path) -> dict[str, Any]:
-    artifact = open_artifact(path, KIND)
+def _refuse_options(settings: ReadSettings | None, why: str) -> None:
+    if settings not in (None, ReadSettings()):
+        raise SettingsError(f"{why}; options for reading raw files do not apply to it")
+
+
+def _describe_artifact(artifact: Artifact) -> dict[str, Any]:
+    """Whatever the manifest says, but for hashes of single files."""
+    manifest = artifact.manifest
+    usual = ("kind", "schema", "hash", "created", "seed", "settings", "inputs", "payload", "manifest_hash", "name")
+    return {
+        "what": _WHAT.get(artifact.kind, artifact.kind),
+        "name": artifact.path.resolve().name,
+        "path": str(artifact.path),
+        "hash": artifact.hash,
+        "created": manifest["created"],
+        "made_from": {i["role"]: f"{i['path']} ({i['hash'][:12]})" for i in manifest["inputs"]},
+        "settings": {name: value for name, value in artifact.settings.items() if value is not None},
+        **{name: value for name, value in manifest.items() if name not in usual},
+        "sizes": {name: in_bytes(entry["bytes"]) for name, entry in manifest["payload"].items()},
+    }
+
+
+def _describe_dataset(artifact: Artifact) -> dict[str, Any]:
+    path = artifact.path
     manifest = artifact.manifest
     dataset = read_dataset(artifact)
     source: Mapping[str, Any] = manifest.get("source", {})
@@ -104,22 +145,35 @@ def print_description(about: Mapping[str, Any], console: Console) -> None:
     table.add_column(overflow="fold")
     for name, value in about.items():
         if name not in ("what", "name") and value not in (None, [], {}):
-            table.add_row(name.replace("_", " "), _text(value))
+            table.add_row(name.replace("_", " "), in_bytes(value) if name == "size" else _text(value))
     console.print(table)
 
 
 def _text(value: Any) -> str:
     match value:
         case Mapping():
-            return "\n".join(f"{k.replace('_', ' ')}: {_one_line(v)}" for k, v in value.items())
+            return "\n".join(f"{_label(k)}: {_one_line(v)}" for k, v in value.items())
         case list():
             return "\n".join(map(_text, value))
+        case bool():
+            return "yes" if value else "no"
         case int():
             return f"{value:,}"
+        case float():
+            return f"{value:.6g}"
     return str(value)
 
 
+def _label(name: str) -> str:
+    return name if "." in name else name.replace("_", " ")  # names of files stay what they are
+
+
 def _one_line(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{k} {_text(v)}" for k, v in value.items()) or "nothing"
-    return "-" if value is None else _text(value)
+    match value:
+        case Mapping():
+            return ", ".join(f"{k} {_one_line(v)}" for k, v in value.items()) or "nothing"
+        case list():
+            return ", ".join(map(_one_line, value)) or "-"
+        case None:
+            return "-"
+    return _text(value)

@@ -319,7 +319,9 @@ def _one_document(data: bytes) -> str:
     first = data.lstrip()[:1]
     head = data.lstrip().partition(b"\n")[0].strip()
     if first == b"[" or head == b"{":
-        return "; the file looks like one JSON document, not one object per line"
+        return (
+            "; the file looks like one JSON document, not one object per line (jq -c .[] FILE turns a list into lines)"
+        )
     return ""
 
 

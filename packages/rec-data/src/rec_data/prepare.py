@@ -16,7 +16,7 @@ import polars as pl
 from rec_core.artifacts import Artifact, Input, check_output
 from rec_core.assets import Fetched, content_hash
 from rec_core.dataset import write_dataset
-from rec_core.errors import DataError, SettingsError, nearest
+from rec_core.errors import DataError, SettingsError
 from rec_core.types import Dataset, IdMap, Interactions, ItemCatalog, Reviews, Split, UserCatalog
 from rec_core.types.ids import Bool
 from rec_data.catalog_text import clean_items
@@ -27,7 +27,7 @@ from rec_data.ordering import event_order, is_plain_number, ordered_keys
 from rec_data.raw import RawData
 from rec_data.readers import read
 from rec_data.rows import SILENCE
-from rec_data.sources import data_sources, fetch, manifest_facts
+from rec_data.sources import data_sources, fetch, manifest_facts, offer
 from rec_data.splits import make_split
 from rec_data.streams import hashed, stream_key
 
@@ -46,6 +46,8 @@ def prepare(
     beside = [file for file in (settings.items_file, settings.users_file) if file is not None]
     check_output(output, overwrite=overwrite, made_from=[Path(source), *beside])
     started = monotonic()
+    for option in settings.idle_options:
+        log.warning("--%s says nothing about --split %s, and is not used", option.replace("_", "-"), settings.split)
     path, asset = locate(source, settings)
     if asset is not None:
         settings = data_sources()[asset.asset.name].settings(settings)
@@ -103,7 +105,7 @@ def locate(source: Path | str, settings: ReadSettings) -> tuple[Path, Fetched | 
 
 def not_found(path: Path) -> DataError:
     """Neither a path nor an asset."""
-    asset = f", and no asset of that name{nearest(str(path), data_sources())}"
+    asset = f", and no asset of that name{offer(str(path)) or ' (rec-data fetch --list shows all)'}"
     return DataError(f"there is no file or directory {path}{'' if path.suffix or len(path.parts) > 1 else asset}")
 
 
@@ -179,7 +181,7 @@ def _make(events: Events, raw: RawData, settings: PrepareSettings) -> Made:
     split, split_facts = make_split(interactions, settings, given_part=events.part)
     user_keys, item_keys = user_keys.gather(kept_users), raw.rows.item_keys.gather(kept_items)
     users = UserCatalog(
-        IdMap(tuple(user_keys), "user"),
+        IdMap(tuple(user_keys.to_list()), "user"),
         _fields(user_keys if user_of is None else user_of.gather(kept_users), raw.users),
     )
     items, text_facts = _catalog(item_keys, raw, settings)
@@ -271,7 +273,7 @@ def _catalog(item_keys: pl.Series, raw: RawData, settings: PrepareSettings) -> t
     if raw.items is None:
         if settings.item_fields is not None:
             raise SettingsError(f"--item-fields selects text fields, and {raw.name} describes no items (--items-file)")
-        return ItemCatalog(IdMap(tuple(item_keys), "item"), {}, len(item_keys)), {}
+        return ItemCatalog(IdMap(tuple(item_keys.to_list()), "item"), {}, len(item_keys)), {}
     known = raw.items["key"]
     cold = ordered_keys(known.filter(~known.is_in(item_keys.implode())))
     if not settings.cold_items:
@@ -280,7 +282,7 @@ def _catalog(item_keys: pl.Series, raw: RawData, settings: PrepareSettings) -> t
     described = raw.items.filter(known.is_in(keys.implode()))
     wanted = None if settings.item_fields is None else [name.strip() for name in settings.item_fields.split(",")]
     cleaned, facts = clean_items(described, settings.text_rules, fields=wanted, max_text=settings.max_text)
-    return ItemCatalog(IdMap(tuple(keys), "item"), _fields(keys, cleaned), len(item_keys)), facts
+    return ItemCatalog(IdMap(tuple(keys.to_list()), "item"), _fields(keys, cleaned), len(item_keys)), facts
 
 
 def _reviews(

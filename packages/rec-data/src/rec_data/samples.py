@@ -20,7 +20,7 @@ from rec_data.streams import hashed, stream_key
 
 def samples(data: Path | str, output: Path | str, settings: SampleSettings, *, overwrite: bool = False) -> Artifact:
     """Make the samples of a prepared dataset and write them; see :func:`make_samples`."""
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, made_from=[Path(data)])
     artifact = open_artifact(data, KIND)
     made, facts = make_samples(read_dataset(artifact), settings)
     return write_samples(

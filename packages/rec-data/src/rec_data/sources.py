@@ -181,8 +181,14 @@ def describe(name: str) -> DataSource:
         return data_sources()[name]
     except KeyError:
         raise AssetError(
-            f"no dataset is called {name!r}{nearest(name, data_sources())}; rec-data fetch --list shows all of them"
+            f"no dataset is called {name!r}{offer(name)} (rec-data fetch --list shows all of them)"
         ) from None
+
+
+def offer(name: str) -> str:
+    """``"; did you mean 'ml-100k'?"``, or nothing where no name is close: the list is long."""
+    near = nearest(name, data_sources())
+    return near if "did you mean" in near else ""
 
 
 def fetch(name: str) -> Fetched:
@@ -194,10 +200,15 @@ def fetch(name: str) -> Fetched:
     return fetch_asset(describe(name).asset)
 
 
+def refuse_copy(name: str, output: Path) -> None:
+    """:class:`DataError` where the files of a dataset cannot be copied to."""
+    if output.exists():
+        raise DataError(f"{output} exists already; choose another directory for the files of {name}")
+
+
 def copy_to(fetched: Fetched, output: Path) -> None:
     """Copy the files of a fetched dataset into a new directory; it is whole or not there."""
-    if output.exists():
-        raise DataError(f"{output} exists already; choose another directory for the files of {fetched.asset.name}")
+    refuse_copy(fetched.asset.name, output)
     with explain_write_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.", suffix=".tmp"))
@@ -276,7 +287,8 @@ def print_list(sources: Sequence[DataSource], console: Console) -> None:
         size = "by hand" if not source.asset.sources else "size ?" if source.size is None else in_bytes(source.size)
         console.print(Text(f"{name:<{width}}  {size:>9}  {source.brief}"), soft_wrap=True)
         console.print(Text(f"    {source.asset.title}", style="dim"), soft_wrap=True)
-    console.print(Text(f"{len(sources)} datasets{', * in the cache' if any('*' in n for n in names) else ''}"))
+    known = "1 dataset" if len(sources) == 1 else f"{len(sources)} datasets"
+    console.print(Text(f"{known}{', * in the cache' if any('*' in n for n in names) else ''}"))
 
 
 def parse(text: str, name: str) -> dict[str, DataSource]:

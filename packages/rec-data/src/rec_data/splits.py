@@ -62,10 +62,11 @@ def make_split(
             )
         case "given":
             split, facts = given(interactions, given_part)
-    if facts.get("users_too_short"):
-        log.info(
-            "%s users have too few events to hold any out and stay in train whole", f"{facts['users_too_short']:,}"
-        )
+    if given_part is not None and settings.split != "given":
+        log.info("the source states a split of its own, which --split given keeps; here it is %s", settings.split)
+    if short := facts.get("users_too_short"):
+        who = "1 user has" if short == 1 else f"{short:,} users have"
+        log.info("%s too few events to hold any out and stay%s in train whole", who, "s" * (short == 1))
     facts |= _coverage(split)
     if interactions.timestamps is None:
         facts["order"] = "random" if settings.order == "random" else "file"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from rec_core.artifacts import MANIFEST
+from rec_core.artifacts import MANIFEST, open_artifact
 from rec_core.dataset import read_dataset
 from rec_core.errors import DataError, SettingsError
 from rec_core.types import Dataset
@@ -45,11 +45,12 @@ def stats_of(source: str, settings: ReadSettings | None = None) -> tuple[dict[st
 
     ``settings`` say how raw files are read; a prepared dataset takes none (:class:`SettingsError`).
     """
+    from rec_data.inspect import RAW_KINDS
     from rec_data.prepare import locate
     from rec_data.readers import read
     from rec_data.sources import data_sources
 
-    if (Path(source) / MANIFEST).exists():
+    if (Path(source) / MANIFEST).exists() and open_artifact(source, verify=False).kind not in RAW_KINDS:
         if settings not in (None, ReadSettings()):
             raise SettingsError(f"{source} is a prepared dataset; options for reading raw files do not apply to it")
         dataset = read_dataset(source)

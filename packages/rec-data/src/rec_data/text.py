@@ -39,6 +39,7 @@ _NO_TEXT = {  # how files begin that are taken for text tables: what they are, a
     b"\x93NUMPY": "a NumPy array; write it as CSV or Parquet",
     b"ARROW1": "an Arrow file; write it as Parquet",
     b"SQLite format 3": "an SQLite database; write its table as CSV",
+    b"\xff\xfe\x00\x00": "UTF-32; name its --encoding utf-32",
     b"\xff\xfe": "UTF-16; name its --encoding utf-16",
     b"\xfe\xff": "UTF-16; name its --encoding utf-16",
 }
@@ -212,7 +213,8 @@ class _Reader:
             names = [name.strip() for name in fields]
             if len(set(names)) != len(names):
                 twice = next(name for name in names if names.count(name) > 1)
-                raise DataError(f"{path}: the header names column {twice!r} twice")
+                hint = "; if that is no header, name the columns with --column-names" if twice.isdigit() else ""
+                raise DataError(f"{path}: the header names column {twice!r} twice{hint}")
         keep = list(wanted(names)) if wanted is not None else names
         return cls(path, faults, separator, names, keep, quotes, one_line_rows)
 

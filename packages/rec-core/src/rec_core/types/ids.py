@@ -35,9 +35,10 @@ class IdMap:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", tuple(self.keys))
-        for key in self.keys:
-            if not isinstance(key, str):
-                raise DataError(f"raw {self.what}s are text; got {key!r} of type {type(key).__name__}")
+        if not set(map(type, self.keys)) <= {str}:
+            for key in self.keys:
+                if not isinstance(key, str):
+                    raise DataError(f"raw {self.what}s are text; got {key!r} of type {type(key).__name__}")
         index = {key: i for i, key in enumerate(self.keys)}
         object.__setattr__(self, "_index", index)
         if len(index) != len(self.keys):

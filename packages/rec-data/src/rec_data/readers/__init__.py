@@ -21,6 +21,17 @@ log = logging.getLogger(__name__)
 _COLUMNS = ("user_column", "item_column", "timestamp_column", "rating_column")
 _TEXT = ("separator", "column_names")
 _BESIDE = ("items_file", "users_file")
+_OWN_ENCODING = (
+    "movielens",
+    "amazon",
+    "yelp",
+    "book-crossing",
+    "steam",
+    "lastfm",
+    "json-lines",
+    "huggingface",
+    "lc-rec",
+)
 _ALL = (*_COLUMNS, *_TEXT, *_BESIDE, "source_version")
 
 
@@ -143,14 +154,14 @@ def detect_format(path: Path) -> str:
         return "table"
     if (path / MANIFEST).is_file():
         made = open_artifact(path, verify=False)
-        raise DataError(f"{path} is no raw data: rec-data inspect {path} shows what this {made.kind!r} artifact is")
+        raise DataError(f"{path} is a {made.kind!r} artifact and no raw data; rec-data inspect {path} describes it")
     names = sorted(file.name for file in path.iterdir())
     tables = [name for name in names if name.casefold().endswith(ENDINGS)]
     hint = f"; to read one of its tables name the file: {path / tables[0]}" if tables else ""
     known = "; ".join(f"{name}: {layout.files}" for name, layout in LAYOUTS.items() if layout.files is not None)
+    some = f"{', '.join(names[:12]) or 'nothing'}{', ...' if len(names) > 12 else ''}"
     raise DataError(
-        f"{path} holds {', '.join(names[:12]) or 'nothing'}{', ...' if len(names) > 12 else ''}{hint}. "
-        f"The layouts that are known by their files: {known}"
+        f"{path} shows no layout: it holds {some}{hint}. The layouts that are known by their files: {known}"
     )
 
 
@@ -179,6 +190,11 @@ def _refuse_unused(kind: str, options: Sequence[str], settings: ReadSettings) ->
     named = [f"--{option.replace('_', '-')}" for option in unused if getattr(settings, option) is not None]
     if settings.reviews and "reviews" not in options:
         named.append("--reviews")
+    if settings.encoding != "utf-8" and kind in _OWN_ENCODING:
+        named.append("--encoding")
+    if not settings.quotes and "separator" not in options:
+        named.append("--no-quotes")
     if named:
-        why = "takes no such option" if "user_column" in options else "states its own columns"
+        columns = any(name.endswith("-column") for name in named) and "user_column" not in options
+        why = "states its own columns" if columns else "takes no such option"
         raise SettingsError(f"the {kind} layout {why}; leave out {', '.join(named)}")

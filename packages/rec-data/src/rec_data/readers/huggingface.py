@@ -20,7 +20,7 @@ from rec_data.ahead import ahead
 from rec_data.config import ReadSettings
 from rec_data.raw import RawData
 from rec_data.readers.files import holds
-from rec_data.readers.table import ROWS, Block, Wanted, blocks_of, read_fields
+from rec_data.readers.table import ROWS, Block, Wanted, blocks_of, chosen_columns, natural_order, read_fields, row_of
 from rec_data.rows import RowCollector
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def read_huggingface(path: Path, settings: ReadSettings) -> RawData:
     chosen: dict[str, str] = {}
 
     def wanted(found: Sequence[str]) -> list[str]:
-        now = _columns(path, found, settings)
+        now = chosen_columns(path, found, settings)
         if chosen and now != chosen:
             raise DataError(f"the splits or files of {path} differ in their columns: {chosen} and {now}")
         chosen.update(now)
@@ -99,24 +99,6 @@ def read_huggingface(path: Path, settings: ReadSettings) -> RawData:
     )
 
 
-def _columns(path: Path, found: Sequence[str], settings: ReadSettings) -> dict[str, str]:
-    """user, item and, where they are there, timestamp and rating -> column."""
-    chosen = {
-        "user": columns.require(path, found, columns.USER, settings.user_column, "user", "--user-column"),
-        "item": columns.require(path, found, columns.ITEM, settings.item_column, "item", "--item-column"),
-    }
-    for what, known, asked in (
-        ("timestamp", columns.TIMESTAMP, settings.timestamp_column),
-        ("rating", columns.RATING, settings.rating_column),
-    ):
-        column = columns.choose(path, found, known, asked, what)
-        if column is not None:
-            chosen[what] = column
-    if len(set(chosen.values())) != len(chosen):
-        raise DataError(f"{path}: one column cannot be two things: {chosen}")
-    return chosen
-
-
 def _fingerprint(split: _Split) -> str:
     """The library's own hash of a split, where it gives one."""
     return str(getattr(split.loaded, "_fingerprint", ""))
@@ -135,7 +117,7 @@ def _on_disk(path: Path) -> list[_Split]:
         return _parted(path, [(name, _saved(path / name)) for name in names])
     if (path / "state.json").is_file():
         return [_Split(path.name, None, _saved(path))]
-    files = [file for file in sorted(path.rglob("*"), key=_natural) if _is_data(path, file)]
+    files = [file for file in sorted(path.rglob("*"), key=natural_order) if _is_data(path, file)]
     if not files:
         raise DataError(f"{path} holds no data files ({', '.join(_DATA)}) and no state.json; {holds(path)}")
     named = [(_split_word(path, file), file) for file in files]
@@ -146,10 +128,6 @@ def _on_disk(path: Path) -> list[_Split]:
     if stray is not None:
         raise DataError(f"{stray} is of no split, while other files of {path} are; name one file, or move it away")
     return _parted(path, [(str(word), tuple(f for w, f in named if w == word)) for word in sorted(words, key=str)])
-
-
-def _natural(file: Path) -> list[tuple[int, str]]:
-    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"([0-9]+)", file.as_posix())]
 
 
 def _is_data(folder: Path, file: Path) -> bool:
@@ -277,9 +255,5 @@ def _frames(batches: Iterable[pa.RecordBatch], keep: Sequence[str], place: str) 
         some.validate(full=True)  # text that is no UTF-8, which polars takes on trust
         frame = pl.from_arrow(pa.Table.from_arrays(some.columns, names=list(keep)))
         assert isinstance(frame, pl.DataFrame)
-        yield frame, _row_of(place, start)
+        yield frame, row_of(place, start)
         start += frame.height
-
-
-def _row_of(place: str, start: int) -> Any:
-    return lambda row: f"{place}, row {start + row + 1}"

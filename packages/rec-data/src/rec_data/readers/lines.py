@@ -13,9 +13,9 @@ from pathlib import Path
 
 import polars as pl
 
-from rec_core.errors import DataError, SettingsError
+from rec_core.errors import DataError
 from rec_data.faults import BadRows, BlockFaults
-from rec_data.text import BLOCK, byte_lines, unpacked
+from rec_data.text import BLOCK, byte_lines, text_encoding, unpacked
 
 BLANKS = " \t"
 
@@ -55,7 +55,7 @@ def blocks_of_lines(
     Raises :class:`DataError`, naming file and line, for a NUL byte, bytes that are not ``encoding`` and a carriage
     return inside a line; with ``bad_rows="drop"`` the first two become ``damaged`` lines.
     """
-    known = _known(encoding)
+    known = text_encoding(encoding)
     first = 1
     for data in byte_lines(path, block_bytes or BLOCK):
         if first == 1:
@@ -93,13 +93,6 @@ def first_lines(path: Path, n: int = 200) -> list[str]:
     except (DataError, OSError, EOFError):
         return []
     return found
-
-
-def _known(encoding: str) -> str:
-    try:
-        return codecs.lookup(encoding).name
-    except LookupError:
-        raise SettingsError(f"--encoding {encoding!r} is not known; use utf-8, latin-1, ...") from None
 
 
 def _decoded(path: Path, first: int, data: bytes, encoding: str) -> str:

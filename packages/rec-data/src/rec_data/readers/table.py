@@ -36,7 +36,7 @@ def read_table(path: Path, settings: ReadSettings) -> RawData:
     chosen: dict[str, str] = {}
 
     def wanted(found: Sequence[str]) -> list[str]:
-        columns_now = _chosen(parts[0], found, settings)
+        columns_now = chosen_columns(parts[0], found, settings)
         if chosen and columns_now != chosen:
             raise DataError(f"the parts of {path} differ in their columns: {chosen} and {columns_now}")
         chosen.update(columns_now)
@@ -76,14 +76,15 @@ def table_parts(path: Path) -> list[Path]:
     names = [file for file in path.iterdir() if file.is_file() and not file.name.startswith((".", "_"))]
     called = [file for file in names if file.name.startswith("interactions") and file.name.endswith(ENDINGS)]
     if called:
-        return sorted(called, key=_natural)
+        return sorted(called, key=natural_order)
     if names and all(file.suffix in (".parquet", ".pq") for file in names):
-        return sorted(names, key=_natural)
+        return sorted(names, key=natural_order)
     return []
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", path.name)]
+def natural_order(path: Path) -> list[tuple[int, str]]:
+    """A key to sort paths by, numbers in them by value: part-2 before part-10."""
+    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"([0-9]+)", path.as_posix())]
 
 
 def _files(path: Path, settings: ReadSettings) -> tuple[list[Path], Path | None, Path | None]:
@@ -102,7 +103,7 @@ def _files(path: Path, settings: ReadSettings) -> tuple[list[Path], Path | None,
     return parts, settings.items_file or beside("items"), settings.users_file or beside("users")
 
 
-def _chosen(path: Path, found: Sequence[str], settings: ReadSettings) -> dict[str, str]:
+def chosen_columns(path: Path, found: Sequence[str], settings: ReadSettings) -> dict[str, str]:
     """user, item and, where they are there, timestamp and rating -> column."""
     chosen = {
         "user": columns.require(path, found, columns.USER, settings.user_column, "user", "--user-column"),
@@ -135,7 +136,8 @@ def blocks_of(path: Path, settings: ReadSettings, faults: Faults, wanted: Wanted
         yield from json_blocks(path, faults, wanted=wanted)
         return
     if names is not None and (len(set(names)) < len(names) or not all(names)):
-        raise SettingsError(f"--column-names are different names with commas between them; got {settings.column_names!r}")
+        got = settings.column_names
+        raise SettingsError(f"--column-names are different names with commas between them; got {got!r}")
     for block in text_blocks(
         path,
         faults,
@@ -184,31 +186,32 @@ def _parquet_blocks(path: Path, wanted: Wanted | None) -> Iterator[Block]:
             if len(set(keep)) != len(keep):
                 raise DataError(f"{path} has a column twice: {keep}")
             start = 0
-            for batch in file.iter_batches(batch_size=ROWS, columns=keep):
+            for batch in file.iter_batches(batch_size=ROWS, columns=keep, use_threads=False):
                 batch.validate(full=True)  # text that is no UTF-8, which polars takes on trust
                 frame = pl.from_arrow(pa.Table.from_arrays(batch.columns, names=batch.schema.names))
                 assert isinstance(frame, pl.DataFrame)
-                yield frame, _row_of(path, start)
+                yield frame, row_of(path, start)
                 start += frame.height
             if start != file.metadata.num_rows:
                 raise DataError(f"{path} promises {file.metadata.num_rows:,} rows and holds {start:,}; is it damaged?")
             if not start:
                 empty = pl.from_arrow(file.schema_arrow.empty_table())
                 assert isinstance(empty, pl.DataFrame)
-                yield empty.select(keep), _row_of(path, 0)
+                yield empty.select(keep), row_of(path, 0)
     except (pa.ArrowException, pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]})") from error
 
 
-def _row_of(path: Path, start: int) -> Where:
-    return lambda row: f"{path}, row {start + row + 1}"
+def row_of(place: Path | str, start: int) -> Where:
+    """How a row of a block that begins at row ``start`` is named."""
+    return lambda row: f"{place}, row {start + row + 1}"
 
 
 def read_fields(path: Path, settings: ReadSettings, key: str | None, known: Sequence[str], what: str) -> pl.DataFrame:
     """A table of items or users: its key under the name ``key``, every other column as text or lists of text."""
     if is_parquet(path):
         pieces = [frame for frame, _ in _parquet_blocks(path, None)]
-        loaded, where = pl.concat(pieces), _row_of(path, 0)
+        loaded, where = pl.concat(pieces), row_of(path, 0)
     elif is_json_lines(path):
         from rec_data.json_lines import read_json_lines
 
