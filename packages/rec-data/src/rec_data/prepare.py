@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -33,6 +33,8 @@ from rec_data.streams import hashed, stream_key
 
 log = logging.getLogger(__name__)
 
+S = TypeVar("S", bound=ReadSettings)
+
 
 def prepare(
     source: Path | str, output: Path | str, settings: PrepareSettings | None = None, *, overwrite: bool = False
@@ -48,9 +50,7 @@ def prepare(
     started = monotonic()
     for option in settings.idle_options:
         log.warning("--%s says nothing about --split %s, and is not used", option.replace("_", "-"), settings.split)
-    path, asset = locate(source, settings)
-    if asset is not None:
-        settings = data_sources()[asset.asset.name].settings(settings)
+    path, asset, settings = locate(source, settings)
     raw = read(path, settings)
     if asset is not None:
         raw = replace(raw, name=asset.asset.name)
@@ -89,17 +89,19 @@ def summary(artifact: Artifact) -> str:
     )
 
 
-def locate(source: Path | str, settings: ReadSettings) -> tuple[Path, Fetched | None]:
+def locate(source: Path | str, settings: S) -> tuple[Path, Fetched | None, S]:
     """The path that is meant: one that exists, else the public dataset of that name, fetched if need be.
 
-    With the format huggingface the path may also be a name of the Hub.
+    And the settings to read it with: a public dataset brings its own, options that were asked for win. With the format
+    huggingface the path may also be a name of the Hub.
     """
     path = Path(source)
-    if path.exists() or (settings.format == "huggingface" and str(source) not in data_sources()):
-        return path, None
-    if str(source) in data_sources():
+    known = data_sources().get(str(source)) if not path.exists() else None
+    if known is not None:
         asset = fetch(str(source))
-        return data_sources()[str(source)].location(asset.path), asset
+        return known.location(asset.path), asset, known.settings(settings)
+    if path.exists() or settings.format == "huggingface":
+        return path, None, settings
     raise not_found(path)
 
 

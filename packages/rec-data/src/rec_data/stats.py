@@ -48,17 +48,13 @@ def stats_of(source: str, settings: ReadSettings | None = None) -> tuple[dict[st
     from rec_data.inspect import RAW_KINDS
     from rec_data.prepare import locate
     from rec_data.readers import read
-    from rec_data.sources import data_sources
 
     if (Path(source) / MANIFEST).exists() and open_artifact(source, verify=False).kind not in RAW_KINDS:
         if settings not in (None, ReadSettings()):
             raise SettingsError(f"{source} is a prepared dataset; options for reading raw files do not apply to it")
         dataset = read_dataset(source)
         return dataset_stats(dataset), dataset_curves(dataset)
-    settings = settings or ReadSettings()
-    path, asset = locate(source, settings)
-    if asset is not None:
-        settings = data_sources()[asset.asset.name].settings(settings)
+    path, asset, settings = locate(source, settings or ReadSettings())
     raw = read(path, settings)
     if asset is not None:
         raw = replace(raw, name=asset.asset.name)
