@@ -101,9 +101,12 @@ class RowCollector:
         self._blocks = self._rows = 0
         self._said = monotonic()
 
-    def add(self, block: pl.DataFrame, where: Where) -> None:
+    def add(self, block: pl.DataFrame, where: Where) -> tuple[pl.DataFrame, pl.Series | None]:
         """One block of rows: columns ``user``, ``item`` and, in every block or in none, ``timestamp``, ``rating``
         (text or numbers) and ``part`` (0, 1, 2). Columns are read in the units that the settings name.
+
+        Gives the rows that stay, with times in seconds and ratings as numbers, and which of the block's they are
+        (bool, None for all), for what is kept beside them.
         """
         unknown = set(block.columns) - set(COLUMNS)
         if unknown or not {"user", "item"} <= set(block.columns):
@@ -143,6 +146,7 @@ class RowCollector:
             log.info("read %s rows", f"{self._rows:,}")
         for name in optional:
             self._optional.setdefault(name, []).append(values[name].to_numpy())
+        return pl.DataFrame({"user": users, "item": items, **values}), kept
 
     @property
     def dropped(self) -> Mapping[str, int]:

@@ -91,16 +91,16 @@ def read_amazon(path: Path, settings: ReadSettings) -> RawData:
         raise DataError(f"there is no file or directory {path}")
     source = _source(path, settings.reviews)
     collector = RowCollector(settings)
-    reviews = ReviewCollector(settings) if settings.reviews else None
+    reviews = ReviewCollector() if settings.reviews else None
     edition = _CsvRows(settings, collector) if source.is_csv else _JsonRows(settings, collector)
     for file in source.files:
         for frame, where in ahead(edition.blocks(file)):
             rows = frame.select(name for name in frame.columns if name not in ("text", "summary"))
             if source.split:
                 rows = rows.with_columns(part=pl.lit(source.part(file), pl.UInt8))
-            collector.add(rows, where)
+            added = collector.add(rows, where)
             if reviews is not None:
-                reviews.add(frame, where)
+                reviews.add(added, frame)
     metadata = settings.items_file or _metadata(path, source)
     items, item_facts = (None, {}) if metadata is None else _items(metadata, settings, edition.version)
     files = (*source.files, *([metadata] if metadata is not None else []))

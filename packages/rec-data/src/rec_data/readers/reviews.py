@@ -4,42 +4,27 @@ from __future__ import annotations
 
 import polars as pl
 
-from rec_data.config import ReadSettings
-from rec_data.faults import Faults
-from rec_data.rows import Where
-from rec_data.values import to_keys, to_ratings, to_seconds
+COLUMNS = ("user", "item", "text", "summary", "timestamp", "rating")
 
 
 class ReviewCollector:
-    """Takes the same blocks as :class:`rec_data.rows.RowCollector`, with the texts, and leaves out the same rows.
+    """Keeps the texts of the rows that :meth:`rec_data.rows.RowCollector.add` kept.
 
     Texts are kept as they are, all of them in memory. Rows without a text give no review and are counted in
     ``without_text``.
     """
 
-    def __init__(self, settings: ReadSettings) -> None:
-        self._unit, self._faults = settings.timestamp_unit, Faults(settings.bad_rows)
+    def __init__(self) -> None:
         self._blocks: list[pl.DataFrame] = []
         self.without_text = 0
 
-    def add(self, block: pl.DataFrame, where: Where) -> None:
-        """One block: ``user``, ``item``, ``text``, and optional ``summary``, ``timestamp`` and ``rating``."""
-        faults = self._faults.block(block.height, where)
-        columns = {what: to_keys(block[what], f"{what} key", faults).cast(pl.String) for what in ("user", "item")}
-        for what, column in columns.items():
-            faults.leave_out(column.is_null(), f"missing_{what}")
-        columns["text"] = block["text"]
-        if "summary" in block.columns:
-            columns["summary"] = block["summary"]
-        if "timestamp" in block.columns:
-            columns["timestamp"] = to_seconds(block["timestamp"], self._unit, faults)[0]
-        if "rating" in block.columns:
-            columns["rating"] = to_ratings(block["rating"], faults)
-        kept = faults.kept()
-        frame = pl.DataFrame(columns)
-        if kept is not None:
-            frame = frame.filter(kept)
-        with_text = frame.filter(pl.col("text").is_not_null())
+    def add(self, added: tuple[pl.DataFrame, pl.Series | None], block: pl.DataFrame) -> None:
+        """What the row collector gave for a block, and the block with its ``text`` and, maybe, ``summary``."""
+        rows, kept = added
+        texts = block.select(name for name in COLUMNS if name in block.columns and name not in rows.columns)
+        frame = pl.concat([rows, texts if kept is None else texts.filter(kept)], how="horizontal")
+        frame = frame.select(name for name in COLUMNS if name in frame.columns)
+        with_text = frame.with_columns(pl.col("user", "item").cast(pl.String)).filter(pl.col("text").is_not_null())
         self.without_text += frame.height - with_text.height
         self._blocks.append(with_text)
 

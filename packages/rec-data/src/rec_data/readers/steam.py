@@ -51,12 +51,12 @@ def read_steam(path: Path, settings: ReadSettings) -> RawData:
         return exactly(reviews_file, "steam", *columns.values())(found)
 
     collector = RowCollector(settings)
-    reviews = ReviewCollector(settings) if settings.reviews else None
+    reviews = ReviewCollector() if settings.reviews else None
     for frame, where in ahead(json_blocks(reviews_file, collector.faults, wanted=wanted, literals=True)):
         block = frame.select(pl.col(name).alias(what) for what, name in columns.items())
-        collector.add(block.drop("text", strict=False), where)
+        added = collector.add(block.drop("text", strict=False), where)
         if reviews is not None:
-            reviews.add(block, where)
+            reviews.add(added, block)
     items, item_facts = (None, {}) if games_file is None else _items(games_file, settings)
     files = (reviews_file, *([games_file] if games_file is not None else []))
     return RawData(

@@ -47,12 +47,12 @@ def read_yelp(path: Path, settings: ReadSettings) -> RawData:
         return [name for what, name in _COLUMNS.items() if what != "text" or settings.reviews]
 
     collector = RowCollector(settings)
-    reviews = ReviewCollector(settings) if settings.reviews else None
+    reviews = ReviewCollector() if settings.reviews else None
     for frame, where in ahead(json_blocks(reviews_file, collector.faults, wanted=wanted)):
         block = frame.select(pl.col(name).alias(what) for what, name in _COLUMNS.items() if name in frame.columns)
-        collector.add(block.drop("text", strict=False), where)
+        added = collector.add(block.drop("text", strict=False), where)
         if reviews is not None:
-            reviews.add(block, where)
+            reviews.add(added, block)
     items, item_facts = _items(businesses_file, settings)
     files = (reviews_file, businesses_file)
     return RawData(
