@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,20 +19,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _COLUMNS = ("user_column", "item_column", "timestamp_column", "rating_column")
-_TEXT = ("separator", "column_names")
+_TEXT = ("separator", "column_names", "quotes", "encoding")
 _BESIDE = ("items_file", "users_file")
-_OWN_ENCODING = (
-    "movielens",
-    "amazon",
-    "yelp",
-    "book-crossing",
-    "steam",
-    "lastfm",
-    "json-lines",
-    "huggingface",
-    "lc-rec",
-)
-_ALL = (*_COLUMNS, *_TEXT, *_BESIDE, "source_version")
+_NOT_FOR_ALL = (*_COLUMNS, *_TEXT, *_BESIDE, "source_version", "reviews")
+_SPELLED = {"quotes": "--no-quotes"}  # options that are not called as their setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +105,20 @@ LAYOUTS: dict[str, Layout] = {
         ("source_version", "reviews", "items_file"),
     ),
     "lc-rec": Layout("lc_rec", "*.inter.json", options=("reviews",)),
-    "recbole": Layout("recbole", "*.inter", _has_ending(".inter"), _COLUMNS),
+    "recbole": Layout("recbole", "*.inter", _has_ending(".inter"), (*_COLUMNS, "encoding")),
     "huggingface": Layout(
         "huggingface",
         "dataset_dict.json, or dataset_info.json and state.json, or *.arrow",
         _is_huggingface,
         (*_COLUMNS, *_BESIDE),
     ),
-    "openp5": Layout("openp5", "user_sequence.txt"),
-    "llm-recsys-id": Layout("llm_recsys_id", "sequential_data.txt"),
-    "minionerec": Layout("minionerec", "test.csv with history_item_id"),
-    "selfrec": Layout("selfrec", "train.txt and test.txt with three columns or a colon"),
-    "lightgcn": Layout("lightgcn", "train.txt and test.txt"),
-    "s3rec": Layout("s3rec", "NAME.txt and NAME_item2attributes.json"),
-    "sasrec": Layout("sasrec", "one text file of two numbers per line"),
+    "openp5": Layout("openp5", "user_sequence.txt", options=("encoding",)),
+    "llm-recsys-id": Layout("llm_recsys_id", "sequential_data.txt", options=("encoding",)),
+    "minionerec": Layout("minionerec", "test.csv with history_item_id", options=("encoding",)),
+    "selfrec": Layout("selfrec", "train.txt and test.txt with three columns or a colon", options=("encoding",)),
+    "lightgcn": Layout("lightgcn", "train.txt and test.txt", options=("encoding",)),
+    "s3rec": Layout("s3rec", "NAME.txt and NAME_item2attributes.json", options=("encoding",)),
+    "sasrec": Layout("sasrec", "one text file of two numbers per line", options=("encoding",)),
     "table": Layout("table", None, options=(*_COLUMNS, *_TEXT, *_BESIDE)),
     "json-lines": Layout("table", None, options=(*_COLUMNS, *_BESIDE)),
 }
@@ -186,14 +176,9 @@ def read(path: Path, settings: ReadSettings) -> RawData:
 
 def _refuse_unused(kind: str, options: Sequence[str], settings: ReadSettings) -> None:
     """An option that the layout cannot use is a misunderstanding, and would be ignored silently."""
-    unused = [option for option in _ALL if option not in options]
-    named = [f"--{option.replace('_', '-')}" for option in unused if getattr(settings, option) is not None]
-    if settings.reviews and "reviews" not in options:
-        named.append("--reviews")
-    if settings.encoding != "utf-8" and kind in _OWN_ENCODING:
-        named.append("--encoding")
-    if not settings.quotes and "separator" not in options:
-        named.append("--no-quotes")
+    usual = {field.name: field.default for field in fields(settings)}
+    unused = [name for name in _NOT_FOR_ALL if name not in options and getattr(settings, name) != usual[name]]
+    named = [_SPELLED.get(name, f"--{name.replace('_', '-')}") for name in unused]
     if named:
         columns = any(name.endswith("-column") for name in named) and "user_column" not in options
         why = "states its own columns" if columns else "takes no such option"
