@@ -29,7 +29,7 @@ from rec_core.training import SequenceRecommender, TrainSettings
 from rec_core.types import Split
 from rec_data.config import PrepareSettings
 from rec_data.prepare import prepare
-from rec_srs import EASESettings, ItemKNNSettings, SASRecSettings, fit_ease, fit_item_knn, fit_popular, train_sasrec
+from rec_srs import EASESettings, ItemKNNSettings, SASRecSettings, fit_ease, fit_item_knn, fit_popular, train_model
 
 HERE = Path(__file__).parent / "ml_100k"
 METRICS = ("hr@10", "ndcg@10", "mrr@10", "ndcg@10/tail", "ndcg@10/head")
@@ -82,7 +82,7 @@ def measure(recommender: Recommender, split: Split, part: str) -> tuple[dict[str
 
 def train(split: Split, settings: SASRecSettings, training: TrainSettings) -> tuple[Recommender, dict[str, Any]]:
     """A trained SASRec and how its training went."""
-    model, result = train_sasrec(split, settings, training)
+    model, result = train_model("sasrec", split, settings, training)
     about = {"best_epoch": result.best_epoch, "epochs": result.epochs, "seconds": round(result.seconds, 1)}
     return SequenceRecommender(model, split.n_items), about
 

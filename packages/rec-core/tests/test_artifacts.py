@@ -829,3 +829,15 @@ def test_opening_a_small_artifact_is_quick(target):
     for _ in range(20):
         open_artifact(target)
     assert time.perf_counter() - started < 2
+
+
+def test_a_file_of_another_form_is_payload_like_every_other(tmp_path: Path) -> None:
+    with create(tmp_path / "a", "study") as out:
+        out.file("notes.txt").write_text("so it went\n")
+        with pytest.raises(ValueError, match="written twice"):
+            out.file("notes.txt")
+        with pytest.raises(ValueError, match="not payload"):
+            out.file("log.jsonl")
+    (tmp_path / "a" / "notes.txt").write_text("so it wint\n")
+    with pytest.raises(ArtifactError, match=r"notes\.txt was changed after it was written"):
+        open_artifact(tmp_path / "a")

@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
+from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from rec_core.dataset import write_dataset
+from rec_core.embeddings import write_embeddings
 from rec_core.testing.datasets import planted_clusters
-from rec_core.types import Dataset, ItemCatalog
-from rec_srs.cli import main
+from rec_core.training import TrainSettings
+from rec_core.types import Dataset, ItemCatalog, ItemEmbeddings
+from rec_srs import SASRecSettings
+from rec_srs.cli import main, preset_values
+from rec_srs.models import MODELS, ModelKind
+from rec_srs.spaces import stages
 from rec_srs.train import train_run
 
 
@@ -277,3 +286,259 @@ def test_draws_and_seed_out_of_range_are_one_message(
         rec_core(["compare", "a", "b", *words])
     assert stopped.value.code == 2
     assert "draws must be at least 1 and a seed at least 0" in capsys.readouterr().err
+
+
+# ---- presets -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SASRec with a preset that changes both of its stages."""
+    settings = SASRecSettings(dim=8, max_length=6, dropout=0.4, window="last", scale_embeddings=False)
+    training = TrainSettings(epochs=2, batch_size=32, betas=(0.9, 0.98), metric="hr@5")
+    kind = replace(
+        MODELS["sasrec"], presets={"published": lambda: (settings, training), "tiny": lambda: (settings, None)}
+    )
+    monkeypatch.setitem(MODELS, "sasrec", kind)
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    recorded = json.loads((run / "manifest.json").read_text())["settings"]
+    return {**recorded["model"], **recorded["training"]}
+
+
+@pytest.mark.usefixtures("published")
+def test_a_preset_gives_defaults_and_only_options_that_were_given_win(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(capsys, "train", prepared, tmp_path / "plain", "--preset", "published")
+    plain = settings_of(tmp_path / "plain")
+    assert (plain["dim"], plain["dropout"], plain["window"], plain["scale_embeddings"]) == (8, 0.4, "last", False)
+    assert (plain["epochs"], plain["batch_size"], plain["betas"], plain["metric"]) == (2, 32, [0.9, 0.98], "hr@5")
+    usual = {**asdict(SASRecSettings()), **asdict(TrainSettings())}
+    changed = {"dim", "max_length", "dropout", "window", "scale_embeddings", "epochs", "batch_size", "betas", "metric"}
+    assert {name for name, value in plain.items() if value != json.loads(json.dumps(usual[name]))} == changed
+
+    (tmp_path / "run.toml").write_text('preset = "published"\nbatch_size = 16\ndropout = 0.3\n')
+    words = ("--config", tmp_path / "run.toml", "--dropout", 0.2, "--window", "random", "--epochs", 1)
+    answers(capsys, "train", prepared, tmp_path / "mixed", *words)
+    mixed = settings_of(tmp_path / "mixed")
+    assert (mixed["dropout"], mixed["window"], mixed["epochs"]) == (0.2, "random", 1)  # also where it is the default
+    assert (mixed["batch_size"], mixed["dim"], mixed["betas"]) == (16, 8, [0.9, 0.98])
+
+
+@pytest.mark.usefixtures("published")
+def test_presets_are_listed_and_the_nearest_one_is_offered(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "published, tiny" in " ".join(answers(capsys, "train", "--help").split())
+    message = fails(capsys, "train", prepared, tmp_path / "x", "--preset", "publishd")
+    assert "sasrec has no preset 'publishd'; did you mean 'published'?" in message
+    message = fails(capsys, "train", prepared, tmp_path / "x", "--model", "ease", "--preset", "published")
+    assert "ease has no preset 'published'; there is none" in message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", MODELS.values(), ids=list(MODELS))
+def test_every_preset_can_be_named_on_the_command_line(kind: ModelKind) -> None:
+    for name, preset in kind.presets.items():
+        wanted = [stage for stage in preset() if stage is not None]
+        for stage in wanted:
+            values = {k.replace("-", "_"): v for k, v in preset_values(kind, name).items()}
+            own = {field.name: values[field.name] for field in fields(stage) if field.name in values}
+            assert type(stage)(**own) == stage
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_every_model_offers_its_own_options(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    kind = MODELS[model]
+    for verb in ("train", "tune"):
+        shown = answers(capsys, verb, "--model", model, "--help")
+        for stage in stages(kind):
+            for field in fields(stage):
+                assert f"--{field.name.replace('_', '-')}" in shown
+        assert ("--learning-rate" in shown) == kind.gradient
+    shown = answers(capsys, "train", "--model", model, "--help")
+    assert ("--embeddings" in shown) == (kind.family == "sequence")
+
+
+def test_a_model_has_its_own_training_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    for model, metric in (("lightgcn", "ndcg@20"), ("sasrec", "ndcg@10")):
+        shown = answers(capsys, "train", "--model", model, "--help").replace("│", " ")
+        assert f"[default: {metric}]" in " ".join(shown.split())
+
+
+# ---- embeddings --------------------------------------------------------------------------------------------------
+
+
+def test_vectors_of_one_run_start_another(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--max-length", 6, "--epochs", 1)
+    answers(capsys, "train", prepared, tmp_path / "first", *small, "--dim", 8)
+    shown = answers(capsys, "export", tmp_path / "first", tmp_path / "vectors", "--users")
+    assert "vectors of 40 items and of 120 users, 8 wide" in shown
+    words = ("--embeddings", tmp_path / "vectors", "--freeze-embeddings", "--dim", 8)
+    answers(capsys, "train", prepared, tmp_path / "second", *small, *words)
+    answers(capsys, "export", tmp_path / "second", tmp_path / "again")
+    assert (tmp_path / "again" / "vectors.npy").read_bytes() == (tmp_path / "vectors" / "vectors.npy").read_bytes()
+    manifest = json.loads((tmp_path / "second" / "manifest.json").read_text())
+    assert [entry["role"] for entry in manifest["inputs"]] == ["dataset", "embeddings"]
+
+
+def test_embeddings_that_do_not_fit_are_one_message(
+    prepared: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def table(rows: int, columns: int) -> Path:
+        path = tmp_path / f"{rows}x{columns}"
+        write_embeddings(path, ItemEmbeddings(np.ones((rows, columns), np.float32)))
+        return path
+
+    def refused(*words: object) -> str:
+        message = fails(capsys, "train", prepared, tmp_path / "x", *words)
+        assert not list(tmp_path.glob("x*"))
+        return message
+
+    assert "have 39 rows, the data set has 40 items" in refused("--embeddings", table(39, 64))
+    assert "are 12 wide and dim is 64: set --dim 12" in refused("--embeddings", table(40, 12))
+    assert "there is nothing at" in refused("--embeddings", tmp_path / "none")
+    assert "is a 'recommender' artifact, wanted 'embeddings'" in refused("--embeddings", run)
+    assert "name them with --embeddings" in refused("--freeze-embeddings")
+    for model in ("ease", "lightgcn"):
+        words = ("--embeddings", table(40, 64 + len(model)), "--model", model)
+        assert f"{model} has no table of item embeddings" in refused(*words)
+    vectors = table(40, 64) / "vectors.npy"
+    holed = np.load(vectors)
+    holed[3] = np.nan
+    np.save(vectors, holed)
+    assert "was changed after it was written" in refused("--embeddings", vectors.parent)
+
+
+# ---- tuning ------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_gives_settings_that_train_takes(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--model", "item-knn", "--trials", 3, "--shrink", 5, "--seed", 2)
+    shown = answers(capsys, "tune", prepared, tmp_path / "study", *words)
+    assert "3 trials: 3 complete" in shown
+    assert "shrink" not in shown  # it was given, so it is not searched
+    best = tmp_path / "study" / "best.toml"
+    assert f"rec-srs train {prepared} RUN --config {best}" in shown
+    answers(capsys, "train", prepared, tmp_path / "run", "--config", best)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    found = json.loads((tmp_path / "study" / "manifest.json").read_text())["best"]["values"]
+    assert manifest["recommender"] == "item-knn"
+    assert manifest["settings"]["model"] == {"shrink": 5.0, **found}
+
+
+@pytest.mark.usefixtures("published")
+def test_what_is_given_is_fixed_and_a_preset_is_only_a_start(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fixed.toml").write_text("heads = 1\n")
+    words = ("--preset", "published", "--config", tmp_path / "fixed.toml", "--dim", 4, "--trials", 1, "--epochs", 1)
+    answer = json.loads(answers(capsys, "tune", prepared, tmp_path / "study", *words, "--json"))
+    searched = {"blocks", "dropout", "learning_rate", "weight_decay"}
+    assert answer["best"]["values"].keys() == searched  # dropout too, although the preset has a value for it
+    settings = tomllib.loads((tmp_path / "study" / "best.toml").read_text())
+    assert settings.keys() == searched | {
+        "model",
+        "dim",
+        "max_length",
+        "window",
+        "scale_embeddings",
+        "epochs",
+        "batch_size",
+        "betas",
+        "metric",
+    }
+    assert (settings["dim"], settings["epochs"], settings["metric"]) == (4, 1, "hr@5")
+
+
+def test_a_study_that_cannot_be_is_one_message(
+    prepared: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*words: object) -> str:
+        message = fails(capsys, "tune", prepared, tmp_path / "x", *words)
+        assert not list(tmp_path.glob("x*"))
+        return message
+
+    assert "nothing to tune for popular" in refused("--model", "popular")
+    assert "all that is searched is fixed: l2" in refused("--model", "ease", "--l2", 5)
+    assert "trials must be at least 1" in refused("--model", "ease", "--trials", 0)
+    assert "no model called 'sasrek' is installed; did you mean 'sasrec'?" in refused("--model", "sasrek")
+    assert "No such file" in refused("--space", tmp_path / "none.toml")
+    assert "ranking gives no metric 'ndgc@10'" in refused("--metric", "ndgc@10")
+    (tmp_path / "space.toml").write_text("droput = [0.1]\n")
+    assert "unknown key 'droput'; did you mean 'dropout'?" in refused("--space", tmp_path / "space.toml")
+    assert "there is no unfinished run" in refused("--resume")
+    assert "there is nothing at" in fails(capsys, "tune", tmp_path / "none", tmp_path / "x", "--model", "ease")
+    assert "wanted 'dataset'" in fails(capsys, "tune", run, tmp_path / "x", "--model", "ease")
+    assert "exists already" in fails(capsys, "tune", prepared, run, "--model", "ease")
+
+
+# ---- export, and who can be answered -----------------------------------------------------------------------------
+
+
+def test_an_export_that_cannot_be_is_one_message(
+    prepared: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "there is nothing at" in fails(capsys, "export", tmp_path / "none", tmp_path / "x")
+    assert "is a 'dataset' artifact, wanted 'recommender'" in fails(capsys, "export", prepared, tmp_path / "x")
+    assert "more than the limit of 1e-09 GiB" in fails(
+        capsys, "export", run, tmp_path / "x", "--memory-limit-gib", "1e-9"
+    )
+    assert "memory-limit-gib must be above 0" in fails(capsys, "export", run, tmp_path / "x", "--memory-limit-gib", 0)
+    assert "exists already" in fails(capsys, "export", run, prepared)
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_was_never_seen_is_answered_from_the_history_or_told_what_can(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for model in ("bpr-mf", "lightgcn"):
+        answers(capsys, "train", prepared, tmp_path / model, "--model", model, "--dim", 8, "--epochs", 1)
+    words = ("--history", "i1", "--history", "i2", "--k", 3, "--json")
+    assert len(json.loads(answers(capsys, "recommend", tmp_path / "lightgcn", *words))["recommendations"]) == 3
+    message = fails(capsys, "recommend", tmp_path / "bpr-mf", *words)
+    assert "bpr-mf has a vector for each user of its training and none for a history alone" in message
+    assert "item-knn, ease, gru4rec, sasrec" in message
+    assert len(json.loads(answers(capsys, "recommend", tmp_path / "bpr-mf", "--user", "u0", "--json"))["history"]) > 2
+
+
+def test_a_user_with_nothing_to_read_is_named_by_its_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = planted_clusters()
+    part = made.split.part.copy()
+    part[made.split.interactions.users == 7] = 2
+    write_dataset(tmp_path / "data", replace(made, split=replace(made.split, part=part)))
+    answers(capsys, "train", tmp_path / "data", tmp_path / "run", "--dim", 8, "--max-length", 6, "--epochs", 1)
+    message = fails(capsys, "recommend", tmp_path / "run", "--user", "u7", "--until", "test")
+    assert "user 'u7' has no event before the test part" in message
+    assert "--until end reads all" in message
+    answers(capsys, "recommend", tmp_path / "run", "--user", "u7")
+
+
+def test_a_file_of_histories_is_answered_line_by_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "asked.jsonl"
+    file.write_text('["Amber 1 (1981)", "i2"]\n["i30"]\n')
+    told = [json.loads(line) for line in answers(capsys, "recommend", run, "--histories", file, "--k", 4).splitlines()]
+    alone = [
+        json.loads(answers(capsys, "recommend", run, *words, "--k", 4, "--json"))
+        for words in (("--history", "i1", "--history", "i2"), ("--history", "i30"))
+    ]
+    assert [[key for key, *_ in one["recommendations"]] for one in told] == [
+        [key for key, *_ in one["recommendations"]] for one in alone
+    ]
+    for text, message in (
+        ('["i1"]\n["Ambr 1 (1981)"]', "line 2: no item has the raw key or exact title 'Ambr 1 (1981)'; did you mean"),
+        ('["i1"', "line 1: Expecting"),
+        ("[1]", "line 1: wanted a list of items"),
+        ("[]", "line 1: wanted a list of items"),
+        ("", "the file is empty"),
+    ):
+        file.write_text(text)
+        assert message in fails(capsys, "recommend", run, "--histories", file)
+    assert "No such file" in fails(capsys, "recommend", run, "--histories", tmp_path / "none")
+    assert "name either" in fails(capsys, "recommend", run, "--histories", file, "--user", "u0")

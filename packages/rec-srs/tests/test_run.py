@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from rec_core.artifacts import open_artifact
 from rec_core.dataset import read_dataset
+from rec_core.embeddings import write_embeddings
 from rec_core.errors import ArtifactError, DataError, SettingsError
 from rec_core.evaluation import evaluate
 from rec_core.protocols import Recommender
@@ -22,56 +25,66 @@ from rec_core.runs import load_recommender
 from rec_core.testing.contracts import check_recommender
 from rec_core.testing.datasets import with_other_test_items
 from rec_core.training import SequenceRecommender, TrainSettings
-from rec_core.types import Histories, Split
+from rec_core.types import Histories, ItemEmbeddings, Split
 from rec_srs import (
-    EASESettings,
+    NCLSettings,
+    PairRecommender,
+    PairTraining,
     SASRecSettings,
     fit_ease,
     fit_item_knn,
     fit_popular,
     load,
+    train_model,
     train_run,
-    train_sasrec,
 )
 from rec_srs.models import MODELS
 
 SMALL = SASRecSettings(dim=16, max_length=10, dropout=0.1)
 SHORT = TrainSettings(epochs=25, batch_size=32, learning_rate=5e-3, patience=0, seed=3)
+SEQUENCE = [name for name, kind in MODELS.items() if kind.family == "sequence"]
+PAIR = [name for name, kind in MODELS.items() if kind.family == "pair"]
 
 
-def sasrec(split: Split, seed: int) -> Recommender:
-    settings = TrainSettings(epochs=3, batch_size=16, seed=seed)
-    return SequenceRecommender(train_sasrec(split, SMALL, settings)[0], split.n_items)
+def small(model: str, seed: int = 1) -> dict[str, Any]:
+    """Settings under which the model trains in well under a second."""
+    kind = MODELS[model]
+    if kind.family == "closed form":
+        return {}
+    settings = kind.settings(dim=16, **({"max_length": 10} if kind.family == "sequence" else {}))
+    if isinstance(settings, NCLSettings):
+        settings = replace(settings, prototypes=4, warmup_epochs=0)
+    training = TrainSettings(epochs=2, batch_size=16, seed=seed)
+    return {"settings": settings, "training": PairTraining(epochs=2, seed=seed) if kind.family == "pair" else training}
 
 
-@pytest.mark.parametrize(
-    "train",
-    [
-        lambda split, seed: fit_popular(split.train),
-        lambda split, seed: fit_item_knn(split.train),
-        lambda split, seed: fit_ease(split.train),
-        sasrec,
-    ],
-    ids=list(MODELS),
-)
-def test_every_model_keeps_the_contract_of_a_recommender(train: object) -> None:
-    check_recommender(train)  # type: ignore[arg-type]
+def trained(model: str, split: Split, seed: int) -> Recommender:
+    if MODELS[model].family == "closed form":
+        fit = {"popular": fit_popular, "item-knn": fit_item_knn, "ease": fit_ease}[model]
+        fitted: Recommender = fit(split.train)  # type: ignore[operator]
+        return fitted
+    network, _ = train_model(model, split, **small(model, seed))
+    return PairRecommender.of(network) if model in PAIR else SequenceRecommender(network, split.n_items)
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_every_model_keeps_the_contract_of_a_recommender(model: str) -> None:
+    check_recommender(lambda split, seed: trained(model, split, seed))
 
 
 @pytest.mark.parametrize("model", list(MODELS))
 def test_a_loaded_run_answers_as_the_trained_model_did(model: str, prepared: Path, tmp_path: Path) -> None:
-    settings = SMALL if model == "sasrec" else None
-    training = TrainSettings(epochs=2, seed=1) if model == "sasrec" else None
-    artifact = train_run(prepared, tmp_path / "run", model=model, settings=settings, training=training)
+    artifact = train_run(prepared, tmp_path / "run", model=model, **small(model))
     assert artifact.manifest["recommender"] == model
-    histories = read_dataset(prepared).split.held_out("test").histories
+    split = read_dataset(prepared).split
+    histories = split.held_out("test").histories
     loaded = load_recommender(tmp_path / "run")
     again = load(open_artifact(tmp_path / "run"))
+    fresh = trained(model, split, seed=1).recommend(histories, 5)
     ranked, twice = loaded.recommend(histories, 5), again.recommend(histories, 5)
     np.testing.assert_array_equal(ranked.items, twice.items)
-    if model == "ease":
-        fitted = fit_ease(read_dataset(prepared).split.train, EASESettings()).recommend(histories, 5)
-        np.testing.assert_array_equal(ranked.items, fitted.items)
+    np.testing.assert_array_equal(ranked.items, fresh.items)
+    np.testing.assert_allclose(ranked.scores, fresh.scores, rtol=1e-6)
 
 
 def test_sasrec_finds_the_next_item_where_item_models_find_only_the_cluster(prepared: Path) -> None:
@@ -81,7 +94,7 @@ def test_sasrec_finds_the_next_item_where_item_models_find_only_the_cluster(prep
     def ndcg(model: Recommender) -> float:
         return evaluate(model, held_out, train=split.train).summary()["ndcg@5"]
 
-    model, result = train_sasrec(split.for_training(), SMALL, SHORT)
+    model, result = train_model("sasrec", split, SMALL, SHORT)
     ours, linear = ndcg(SequenceRecommender(model, split.n_items)), ndcg(fit_ease(split.train))
     assert result.evaluations[-1]["ndcg@10"] > result.evaluations[0]["ndcg@10"]
     assert ours > linear + 0.1
@@ -90,19 +103,52 @@ def test_sasrec_finds_the_next_item_where_item_models_find_only_the_cluster(prep
 
 @pytest.mark.parametrize("model", list(MODELS))
 def test_changing_the_test_items_changes_no_weight(model: str, prepared: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     from rec_core.dataset import write_dataset
 
     dataset = read_dataset(prepared)
     other = tmp_path / "other"
     write_dataset(other, replace(dataset, split=with_other_test_items(dataset.split)))
-    hashes = []
-    for name, data in (("a", prepared), ("b", other)):
-        settings = SMALL if model == "sasrec" else None
-        training = TrainSettings(epochs=2, seed=1) if model == "sasrec" else None
-        hashes.append(train_run(data, tmp_path / name, model=model, settings=settings, training=training).hash)
+    hashes = [
+        train_run(data, tmp_path / name, model=model, **small(model)).hash
+        for name, data in (("a", prepared), ("b", other))
+    ]
     assert hashes[0] == hashes[1]
+
+
+@pytest.mark.parametrize("model", SEQUENCE)
+def test_a_table_may_start_from_given_vectors_and_stay_frozen(model: str, prepared: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    vectors = (rng.normal(size=(40, 16)) * 0.1).astype(np.float32)
+    data = open_artifact(prepared)
+    write_embeddings(tmp_path / "emb", ItemEmbeddings(vectors), inputs=[data.as_input("dataset")])
+    frozen = train_run(
+        prepared, tmp_path / "frozen", model=model, embeddings=tmp_path / "emb", freeze_embeddings=True, **small(model)
+    )
+    recommender = load(frozen)
+    assert isinstance(recommender, SequenceRecommender)
+    np.testing.assert_array_equal(recommender.item_vectors()[:, :16], vectors)
+    assert recommender.item_embeddings().provenance["run"] == frozen.hash
+    tuned = load(train_run(prepared, tmp_path / "tuned", model=model, embeddings=tmp_path / "emb", **small(model)))
+    assert isinstance(tuned, SequenceRecommender)
+    moved = np.abs(tuned.item_vectors()[:, :16] - vectors)
+    assert 0 < moved.max() < 0.1  # two epochs from there, not from a fresh draw
+
+
+def test_embeddings_that_do_not_fit_are_refused_by_name(prepared: Path, tmp_path: Path) -> None:
+    def start(rows: int, dim: int, **options: Any) -> None:
+        path = tmp_path / f"emb-{rows}-{dim}"
+        write_embeddings(path, ItemEmbeddings(np.zeros((rows, dim), np.float32)))
+        train_run(prepared, tmp_path / "run", model="sasrec", embeddings=path, **small("sasrec"), **options)
+
+    with pytest.raises(DataError, match="have 39 rows, the data set has 40 items"):
+        start(39, 16)
+    with pytest.raises(SettingsError, match=r"are 12 wide and dim is 16: set --dim 12"):
+        start(40, 12)
+    with pytest.raises(SettingsError, match="no embeddings to freeze"):
+        train_run(prepared, tmp_path / "run", model="sasrec", freeze_embeddings=True, **small("sasrec"))
+    with pytest.raises(SettingsError, match="ease has no table of item embeddings"):
+        train_run(prepared, tmp_path / "run", model="ease", embeddings=tmp_path / "emb-40-12")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_existing_run_is_refused_before_anything_is_trained(prepared: Path, tmp_path: Path) -> None:
@@ -143,7 +189,7 @@ def test_an_empty_history_is_an_error_for_sasrec_and_fine_for_closed_forms(prepa
     empty = Histories.of([[]])
     assert fit_ease(split.train).recommend(empty, 3).items.tolist() == [[0, 1, 2]]  # all scores 0: by item id
     with pytest.raises(DataError, match="empty history"):
-        sasrec(split, 0).recommend(empty, 3)
+        trained("sasrec", split, 0).recommend(empty, 3)
 
 
 def test_a_run_killed_in_the_middle_and_resumed_is_byte_equal_to_one_that_was_not(

@@ -218,6 +218,10 @@ class Writer:
         """``name.json``."""
         self._file(f"{name}.json").write_text(to_json(value), encoding="utf-8")
 
+    def file(self, name: str) -> Path:
+        """Where to write payload of another form (a picture, a text for people)."""
+        return self._file(name)
+
     def describe(self, **about: Any) -> None:
         """More entries for the manifest (``counts=...``)."""
         if taken := sorted(set(about) & set(_OURS)):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from cyclopts import App, Parameter
 
 from rec_core.errors import RecError
+from rec_core.processes import is_main_process, leave, speaks, stop
 
 if TYPE_CHECKING:
     from cyclopts import ArgumentCollection
@@ -61,6 +62,10 @@ def run(app: App, argv: Sequence[str] | None = None, *, before: Callable[[Sequen
             if refuse_fractions not in (app.config or ()):  # last: it sees what a settings file gave too
                 app.config = (*(app.config or ()), refuse_fractions)
             app(words)
+        except SystemExit as end:  # how cyclopts ends every command
+            if not end.code:
+                leave()
+            raise
         finally:
             sys.stdout.flush()  # here, where a reader who left is understood
     except RecError as error:
@@ -102,9 +107,10 @@ def refuse_fractions(app: App, commands: tuple[str, ...], arguments: ArgumentCol
 
 
 def fail(message: str) -> None:
-    """Print one message to stderr and exit with 2."""
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2)
+    """Print one message to stderr, once for all processes that fail by it, and exit with 2."""
+    if speaks(message):
+        print(f"error: {message}", file=sys.stderr, flush=True)
+    stop(2)
 
 
 def option_in(argv: Sequence[str], name: str) -> str | None:
@@ -161,7 +167,7 @@ class Progress:
         self._log = logging.getLogger("rec")
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and is_main_process():
             from rich.console import Console
             from rich.progress import (
                 BarColumn,
@@ -223,6 +229,9 @@ class Progress:
             self._bar.update(self._task, message=text)
         else:
             self._log.info("%s: %s", self._description, text)
+
+    def validated(self, metrics: Mapping[str, float]) -> None:
+        """Nothing to add: the loop's message says it."""
 
     def finish(self) -> None:
         """Nothing more will come; leaving the ``with`` block takes the bar away."""

@@ -21,7 +21,6 @@ def read_settings_file(path: Path | str, *stages: type, also: Iterable[str] = ()
     that is missing or unreadable, a table in it, an unknown key (naming the nearest one) and a value of another type.
     """
     path = Path(path)
-    known = _types(stages) | dict.fromkeys(also, (str,))
     try:
         loaded = _parse(path.read_text(encoding="utf-8"), path.suffix)
     except OSError as error:
@@ -30,23 +29,32 @@ def read_settings_file(path: Path | str, *stages: type, also: Iterable[str] = ()
         raise SettingsError(f"settings file {path}: {error}") from error
     if not isinstance(loaded, dict):
         raise SettingsError(f"settings file {path}: wanted key = value pairs, got {type(loaded).__name__}")
+    return check_values(loaded, f"settings file {path}", *stages, also=also)
+
+
+def check_values(given: Mapping[Any, Any], where: str, *stages: type, also: Iterable[str] = ()) -> dict[str, Any]:
+    """Values by the names of the stages' fields, spelled with ``_``, once each has a known name and the right type.
+
+    ``where`` begins the messages. Raises :class:`SettingsError` as :func:`read_settings_file` does.
+    """
+    known = _types(stages) | dict.fromkeys(also, (str,))
     values: dict[str, Any] = {}
-    for spelled, value in loaded.items():
+    for spelled, value in given.items():
         key = str(spelled).replace("-", "_")
         if isinstance(value, Mapping):
             raise SettingsError(
-                f"settings file {path}: {spelled!r} is a table, but settings files are flat: "
+                f"{where}: {spelled!r} is a table, but settings files are flat: "
                 f"write {', '.join(map(str, value)) or 'its keys'} without it"
             )
         if key not in known:
-            raise SettingsError(f"settings file {path}: unknown key {key!r}{nearest(key, sorted(known))}")
+            raise SettingsError(f"{where}: unknown key {key!r}{nearest(key, sorted(known))}")
         if key in values:
-            raise SettingsError(f"settings file {path}: {key!r} stands there twice, once spelled {spelled!r}")
+            raise SettingsError(f"{where}: {key!r} stands there twice, once spelled {spelled!r}")
         if not any(_fits(value, wanted) for wanted in known[key]):
             wanted = " or ".join(dict.fromkeys(map(_in_words, known[key])))
             number = isinstance(value, str) and any(_fits(1.5, kind) for kind in known[key])
-            hint = "; YAML needs the dot in 1.0e-3" if number and path.suffix.lower() in (".yaml", ".yml") else ""
-            raise SettingsError(f"settings file {path}: {key} is {wanted}; got {value!r}{hint}")
+            hint = "; YAML needs the dot in 1.0e-3" if number and where.endswith((".yaml", ".yml")) else ""
+            raise SettingsError(f"{where}: {key} is {wanted}; got {value!r}{hint}")
         values[key] = value
     return values
 

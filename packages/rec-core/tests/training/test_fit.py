@@ -319,3 +319,21 @@ def test_id_embeddings_start_from_given_vectors():
     assert not layer.weight.requires_grad
     layer.weight.data.zero_()
     assert vectors[0, 1] == 1.0  # a copy
+
+
+def test_progress_is_told_every_validation_and_may_end_training_there():
+    class Told(NoProgress):
+        def __init__(self, most):
+            self.most, self.seen = most, []
+
+        def validated(self, metrics):
+            self.seen.append(dict(metrics))
+            if len(self.seen) == self.most:
+                raise InterruptedError
+
+    told = Told(most=99)
+    _, result = fit(replace(SETTINGS, epochs=3), progress=told)
+    assert told.seen == result.evaluations
+    assert [seen["epoch"] for seen in told.seen] == [1, 2, 3]
+    with pytest.raises(InterruptedError):
+        fit(replace(SETTINGS, epochs=3), progress=Told(most=2))

@@ -43,6 +43,23 @@ def test_scores_are_dot_products_of_the_vectors(recommender):
         assert best.items[r].tolist() == allowed[:3]
 
 
+class WithItemBias(TinySequenceModel):
+    def item_bias(self):
+        return torch.linspace(-50, 50, self.items.n_items, requires_grad=True)
+
+
+def test_a_model_s_item_bias_is_one_more_column_of_the_vectors(recommender):
+    model = WithItemBias.seeded(10, dropout=0.9)
+    biased = SequenceRecommender(model, 6)
+    expected = recommender.score_all(HISTORIES)[:, :6] + np.linspace(-50, 50, 10)[:6]
+    np.testing.assert_allclose(biased.score_all(HISTORIES), expected, rtol=1e-5)
+    assert biased.item_vectors().shape == biased.item_embeddings().vectors.shape == (6, 9)
+    assert (biased.encode(HISTORIES)[:, 8] == 1).all()
+    assert biased.recommend(HISTORIES, 3).items.tolist() == [[5, 4, 3]] * 4  # 11 apart: the bias decides
+    model.item_bias = lambda: None  # a model that can have one and has none
+    np.testing.assert_allclose(SequenceRecommender(model).score_all(HISTORIES), recommender.score_all(HISTORIES))
+
+
 def test_only_the_first_items_of_a_longer_table_are_ranked():
     recommender = SequenceRecommender(TinySequenceModel.seeded(10), 6)
     assert recommender.score_all(HISTORIES).shape == (4, 6)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from rec_core.cli import console
-from rec_core.errors import SettingsError
+from rec_core.errors import DataError, RecError, SettingsError, UnknownUsers
 from rec_core.protocols import Recommender
 from rec_core.types import Candidates, Dataset, Histories
+from rec_core.types.ids import Int32
+from rec_srs.models import MODELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +30,26 @@ class Answer:
     recommendations: tuple[tuple[str, str, float], ...]
 
 
-def user_history(dataset: Dataset, key: str, until: Literal["end", "test", "valid"] = "end") -> Histories:
+Until = Literal["end", "test", "valid"]
+_LIMIT = {"valid": 1, "test": 2, "end": 3}
+
+
+def user_history(dataset: Dataset, key: str, until: Until = "end") -> Histories:
     """The one-row history of a user by raw key: whole, or as it stood before the test or the validation part."""
     user = dataset.users.ids.id(key)
     split = dataset.split
     events = split.interactions
-    limit = {"valid": 1, "test": 2, "end": 3}[until]
+    limit = _LIMIT[until]
     offsets = np.searchsorted(events.users, [user, user + 1])
     mine = slice(int(offsets[0]), int(offsets[1]))
     items = events.items[mine][split.part[mine] < limit]
     return Histories.of([items], [user])
+
+
+def histories_until(dataset: Dataset, until: Until) -> Histories:
+    """One row per user of the data set, in the order of ids and empty where there is nothing to read."""
+    split = dataset.split
+    return split.interactions.where(split.part < _LIMIT[until]).histories()
 
 
 def named_history(dataset: Dataset, names: Sequence[str]) -> Histories:
@@ -46,6 +59,52 @@ def named_history(dataset: Dataset, names: Sequence[str]) -> Histories:
     if cold:
         raise SettingsError(f"no training interactions with {cold[0]!r}: this model knows items by their interactions")
     return Histories.of([items])
+
+
+def histories_of_file(dataset: Dataset, path: Path) -> Histories:
+    """Histories of users never seen from a file with one JSON list of raw keys or exact titles per line."""
+    rows: list[Int32] = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"histories {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"histories {path}: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        where = f"histories {path}, line {number}"
+        try:
+            names = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{where}: {error}") from error
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise DataError(f'{where}: wanted a list of items such as ["Heat (1995)", "318"]; got {line[:80]}')
+        try:
+            rows.append(named_history(dataset, names).items)
+        except RecError as error:
+            raise DataError(f"{where}: {error}") from error
+    if not rows:
+        raise DataError(f"histories {path}: the file is empty")
+    return Histories.of(rows)
+
+
+def check_answerable(recommender: Recommender, model: str, asked: Histories, user: str | None, until: Until) -> None:
+    """Say what to do instead where a recommender has no answer for a request, all known users or none.
+
+    Raises :class:`UnknownUsers` for someone never seen where only users of the training are known, and
+    :class:`DataError` for an empty history where there is nothing to answer from.
+    """
+    kind = MODELS.get(model)
+    if recommender.known_users_only and asked.users[0] < 0:
+        able = [name for name, other in MODELS.items() if other.family != "pair"]
+        raise UnknownUsers(
+            f"{model} has a vector for each user of its training and none for a history alone: ask for --user KEY, or "
+            f"train one that reads histories ({', '.join(able)}) or folds them in (lightgcn)"
+        )
+    if user is not None and not len(asked.items) and kind is not None and kind.family == "sequence":
+        later = "; --until end reads all" if until != "end" else ""
+        raise DataError(
+            f"user {user!r} has no event before the {until} part, and {model} has nothing else to answer from{later}"
+        )
 
 
 def recommend(

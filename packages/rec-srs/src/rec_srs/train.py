@@ -4,62 +4,113 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rec_core.artifacts import Artifact, Writer, check_output, create, open_artifact
+from rec_core.artifacts import Artifact, Writer, check_output, open_artifact
 from rec_core.dataset import read_dataset
-from rec_core.errors import SettingsError
+from rec_core.errors import DataError, SettingsError
+from rec_core.processes import create_together, on_main
 from rec_core.protocols import Recommender
 from rec_core.runs import KIND
-from rec_core.types import Split
-from rec_srs.models import model_kind
+from rec_core.types import ItemEmbeddings, Split
+from rec_srs.models import ModelKind, model_kind
 
 if TYPE_CHECKING:
-    from rec_core.training import FitResult, Progress, TrainSettings
-    from rec_srs.config import SASRecSettings
-    from rec_srs.sasrec import SASRec
+    from torch import nn
+
+    from rec_core.training import FitResult, IdEmbeddings, Progress, TrainSettings
 
 
-def train_sasrec(
+def train_model(
+    model: str,
     split: Split,
-    settings: SASRecSettings,
-    training: TrainSettings,
+    settings: Any = None,
+    training: TrainSettings | None = None,
     *,
+    embeddings: ItemEmbeddings | None = None,
+    freeze_embeddings: bool = False,
     run_dir: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
-) -> tuple[SASRec, FitResult]:
-    """Train SASRec on the train part, choosing the epoch by validation; the test part is never looked at.
+) -> tuple[Any, FitResult]:
+    """Train a model of sequences or of pairs on the train part, choosing the epoch by validation.
 
-    Weights are drawn from ``training.seed`` alone. With ``run_dir`` the log and the checkpoints lie there, and
-    ``resume`` goes on bit-exactly from the last one.
+    The test part is never looked at. Weights are drawn from ``training.seed`` alone. ``embeddings`` are what the item
+    table of a sequence model starts from (kept as they are with ``freeze_embeddings``); they need a row per item. With
+    ``run_dir`` the log and the checkpoints lie there, and ``resume`` goes on bit-exactly from the last one.
+
+    Raises :class:`SettingsError` for a closed-form model and for settings that do not fit together,
+    :class:`DataError` for embeddings of another height or width, and whatever ``rec_core.training.fit`` raises.
     """
     import torch
 
-    from rec_core.training import IdEmbeddings, fit_sequence_model
-    from rec_srs.sasrec import SASRec
-
+    kind = model_kind(model)
+    if kind.training is None:
+        raise SettingsError(f"{model} is fitted in closed form: use {kind.home.rpartition(':')[2]}")
+    settings = kind.settings() if settings is None else settings
+    training = kind.training() if training is None else training
+    split = split.for_training()
+    fingerprint = {name: str(value) for name, value in asdict(settings).items()}
+    network: Any
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         try:
-            model = SASRec(IdEmbeddings(split.n_items, settings.dim), settings)
-        except RuntimeError as error:  # torch's word for a table that does not fit into memory
+            network, fit = _build(kind, split, settings, embeddings, freeze_embeddings)
+        except (RuntimeError, MemoryError) as error:  # torch's word for a table that does not fit into memory
+            if "memory" not in str(error) and not isinstance(error, MemoryError):
+                raise
             raise SettingsError(
-                f"no memory for {split.n_items:,} item vectors and {settings.max_length:,} positions of "
-                f"{settings.dim:,} numbers each; lower --dim or --max-length"
+                f"no memory for the vectors of {split.n_items:,} items (dim {settings.dim:,}); lower --dim"
+                + (" or --max-length" if kind.family == "sequence" else "")
             ) from error
-    result = fit_sequence_model(
-        model,
-        split,
-        training,
-        run_dir=run_dir,
-        resume=resume,
-        progress=progress,
-        fingerprint={name: str(value) for name, value in asdict(settings).items()},
-    )
-    return model, result
+    if embeddings is not None:
+        fingerprint |= {"embeddings": embeddings.digest(), "freeze_embeddings": str(freeze_embeddings)}
+    result = fit(network, split, training, run_dir=run_dir, resume=resume, progress=progress, fingerprint=fingerprint)
+    return network, result
+
+
+def _build(
+    kind: ModelKind, split: Split, settings: Any, embeddings: ItemEmbeddings | None, freeze: bool
+) -> tuple[nn.Module, Callable[..., FitResult]]:
+    """The untrained model and the function that trains it."""
+    if kind.family == "sequence":
+        from rec_core.training import fit_sequence_model
+
+        return kind.load()(_item_layer(split.n_items, settings, embeddings, freeze), settings), fit_sequence_model
+    from rec_srs.graph import InteractionGraph
+    from rec_srs.pairs import fit_pair_model
+
+    if embeddings is not None:
+        raise SettingsError(f"{kind.name} learns its own item vectors; embeddings go into models of sequences")
+    return kind.load()(InteractionGraph.of(split.train), settings), fit_pair_model
+
+
+def _item_layer(n_items: int, settings: Any, embeddings: ItemEmbeddings | None, freeze: bool) -> IdEmbeddings:
+    from torch import nn
+
+    from rec_core.training import IdEmbeddings
+
+    if embeddings is None:
+        if freeze:
+            raise SettingsError("there are no embeddings to freeze: name them with --embeddings")
+        layer = IdEmbeddings(n_items, settings.dim, settings.initial_std or 0.02)
+        if settings.initial_std == 0:
+            nn.init.xavier_uniform_(layer.weight)
+        return layer
+    if len(embeddings) != n_items:
+        raise DataError(
+            f"the embeddings have {len(embeddings):,} rows, the data set has {n_items:,} items; were they made from "
+            f"this data set?"
+        )
+    if embeddings.dim != settings.dim:
+        raise SettingsError(
+            f"the embeddings are {embeddings.dim} wide and dim is {settings.dim}: set --dim {embeddings.dim}, or "
+            f"reduce them first"
+        )
+    return IdEmbeddings.of(embeddings, freeze=freeze)
 
 
 def train_run(
@@ -69,6 +120,8 @@ def train_run(
     model: str,
     settings: Any = None,
     training: TrainSettings | None = None,
+    embeddings: Path | str | None = None,
+    freeze_embeddings: bool = False,
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
@@ -76,26 +129,42 @@ def train_run(
     """Train ``model`` on the data set at ``data`` and write the run at ``output``.
 
     ``training`` matters only to models trained by gradient. While such a run is unfinished it lies at
-    ``output + ".partial"`` with its log and checkpoints. Raises ``RecError`` for a user's mistakes.
+    ``output + ".partial"`` with its log and checkpoints. ``embeddings`` is a directory of item embeddings that the item
+    table of a sequence model starts from. Launched as several processes they train together, and the main one writes.
+    Raises ``RecError`` for a user's mistakes.
     """
     kind = model_kind(model)
     if resume and not kind.gradient:
         raise SettingsError(f"{model} is fitted in one go: there is nothing to --resume, run it again")
+    if kind.family != "sequence" and (embeddings is not None or freeze_embeddings):
+        raise SettingsError(f"{model} has no table of item embeddings to start from; a model of sequences has")
     settings = kind.settings() if settings is None else settings
-    if kind.gradient and training is None:
-        from rec_core.training import TrainSettings
-
-        training = TrainSettings()
-    check_output(output, overwrite=overwrite, resume=resume)
+    if kind.training is not None and training is None:
+        training = kind.training()
+    on_main(lambda: check_output(output, overwrite=overwrite, resume=resume))
     dataset = open_artifact(data, "dataset")
-    split = read_dataset(dataset).split.for_training()
-    recorded = {"model": asdict(settings), **({"training": asdict(training)} if kind.gradient and training else {})}
-    with create(
+    prepared = read_dataset(dataset)
+    split = prepared.split.for_training()
+    inputs = [dataset.as_input("dataset")]
+    given = None
+    if embeddings is not None:
+        from rec_core.embeddings import read_embeddings
+
+        source = open_artifact(embeddings, "embeddings")
+        inputs.append(source.as_input("embeddings"))
+        given = read_embeddings(source, dataset=dataset.hash)
+        if len(given) == len(prepared.items) > split.n_items:  # text knows cold items too; the table starts with ours
+            given = ItemEmbeddings(given.vectors[: split.n_items].copy(), given.provenance)
+    recorded: dict[str, Any] = {"model": asdict(settings)}
+    if kind.gradient:
+        assert training is not None
+        recorded |= {"training": asdict(training), "freeze_embeddings": freeze_embeddings}
+    with create_together(
         output,
         KIND,
         settings=recorded,
         seed=training.seed if kind.gradient and training else None,
-        inputs=[dataset.as_input("dataset")],
+        inputs=inputs,
         overwrite=overwrite,
         resumable=kind.gradient,
         resume=resume,
@@ -103,17 +172,40 @@ def train_run(
         out.describe(recommender=model, n_items=split.n_items)
         started = time.perf_counter()
         if kind.gradient:
-            assert training is not None
-            network, result = train_sasrec(
-                split, settings, training, run_dir=out.directory, resume=resume, progress=progress
+            network, result = train_model(
+                model,
+                split,
+                settings,
+                training,
+                embeddings=given,
+                freeze_embeddings=freeze_embeddings,
+                run_dir=out.directory,
+                resume=resume,
+                progress=progress,
             )
-            out.torch_tensors("weights", network.state_dict())
+            _write_network(out, kind, network)
             about = {"best": result.best, "epochs": result.epochs, "steps": result.steps, "seconds": result.seconds}
+            about |= {"counts": result.counts}
         else:
             _write_closed_form(out, model, split, settings)
             about = {"seconds": time.perf_counter() - started}
         out.describe(training={**about, "peak_memory_mib": peak_memory_mib()})
     return open_artifact(output, KIND, verify=False)
+
+
+def _write_network(out: Writer, kind: ModelKind, network: Any) -> None:
+    """A sequence model's weights; of a pair model the vectors that answer, which need no graph any more."""
+    if kind.family == "sequence":
+        out.torch_tensors("weights", network.state_dict())
+        return
+    from rec_srs.pairs import PairRecommender
+
+    answers = PairRecommender.of(network)
+    out.array("user_vectors", answers.user_vectors_of_known)
+    out.array("item_vectors", answers.item_vectors())
+    out.array("trained_users", answers.trained_users)
+    if answers.fold_in is not None:
+        out.array("fold_in", answers.fold_in)
 
 
 def _write_closed_form(out: Writer, model: str, split: Split, settings: Any) -> None:
@@ -138,7 +230,7 @@ def load(path: Path | str | Artifact) -> Recommender:
     """The recommender in a run directory of this package (entry point group ``rec.recommenders``)."""
     artifact = path if isinstance(path, Artifact) else open_artifact(path, KIND)
     name = str(artifact.manifest["recommender"])
-    settings = model_kind(name).settings(**artifact.settings["model"])
+    kind = model_kind(name)
     n_items = int(artifact.manifest["n_items"])
     if name == "popular":
         from rec_srs.popular import Popular
@@ -155,12 +247,31 @@ def load(path: Path | str | Artifact) -> Recommender:
         from rec_srs.ease import EASE
 
         return EASE(artifact.array("weights"))
-    from rec_core.training import IdEmbeddings, SequenceRecommender
-    from rec_srs.sasrec import SASRec
+    if kind.family == "pair":
+        from rec_srs.pairs import PairRecommender
 
-    model = SASRec(IdEmbeddings(n_items, settings.dim), settings)
+        return PairRecommender(
+            artifact.array("user_vectors"),
+            artifact.array("item_vectors"),
+            artifact.array("fold_in") if artifact.has("fold_in.npy") else None,
+            artifact.array("trained_users"),
+        )
+    from rec_core.training import IdEmbeddings, SequenceRecommender
+
+    settings = kind.settings(**artifact.settings["model"])
+    model = kind.load()(IdEmbeddings(n_items, settings.dim), settings)
     model.load_state_dict(artifact.torch_tensors("weights"))
-    return SequenceRecommender(model)
+    return SequenceRecommender(model, provenance=_provenance(artifact))
+
+
+def _provenance(artifact: Artifact) -> Mapping[str, Any]:
+    """What made the vectors of a run."""
+    return {
+        "recommender": artifact.manifest["recommender"],
+        "run": artifact.hash,
+        "dataset": next(i["hash"] for i in artifact.manifest["inputs"] if i["role"] == "dataset"),
+        "settings": dict(artifact.settings["model"]),
+    }
 
 
 def peak_memory_mib() -> float | None:

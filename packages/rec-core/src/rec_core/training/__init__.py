@@ -10,6 +10,7 @@ from rec_core.training.protocols import AuxiliaryLoss, Batch, ItemEmbeddingLayer
 
 if TYPE_CHECKING:
     from rec_core.training.batching import epoch_order, micro_batches, pad, row_uniforms
+    from rec_core.training.gather import gather_rows
     from rec_core.training.item_embeddings import IdEmbeddings
     from rec_core.training.loop import FitResult, Step, StepLoss, Task, TrainingError, fit
     from rec_core.training.losses import full_softmax
@@ -32,6 +33,7 @@ _HOMES = {  # resolved on first use: most of these modules import torch (1.3 s),
     "fit": "loop",
     "fit_sequence_model": "sequence_task",
     "full_softmax": "losses",
+    "gather_rows": "gather",
     "micro_batches": "batching",
     "pad": "batching",
     "row_uniforms": "batching",
@@ -64,6 +66,7 @@ __all__ = [
     "fit",
     "fit_sequence_model",
     "full_softmax",
+    "gather_rows",
     "micro_batches",
     "pad",
     "row_uniforms",

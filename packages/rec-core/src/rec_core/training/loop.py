@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import random
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rec_core.errors import MissingExtra, RecError, SettingsError
+from rec_core.processes import WAIT, join, launched_alone_by_mistake, lost_contact, on_main
 from rec_core.randomness import generator
 from rec_core.training.checkpoint import (
     Checkpoint,
@@ -35,6 +37,7 @@ from rec_core.training.checkpoint import (
 )
 from rec_core.training.config import TrainSettings
 from rec_core.training.log import JsonLines
+from rec_core.training.memory import is_shortage
 from rec_core.training.optimisation import learning_rate, make_optimiser
 from rec_core.training.progress import LogProgress, NoProgress
 from rec_core.training.protocols import Batch, Progress
@@ -42,6 +45,7 @@ from rec_core.training.protocols import Batch, Progress
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+logger = logging.getLogger("rec_core.training")
 _PRECISIONS = {"float32": "no", "bf16": "bf16", "fp16": "fp16"}
 _MAY_CHANGE = {"trackers", "checkpoint_every_steps", "keep"}  # on a resume: these do not touch a number
 _EXTENT = {"epochs", "max_steps"}  # may change too, as long as the learning rate does not depend on them
@@ -72,13 +76,15 @@ class Step:
     expected   about how many targets the step has over all processes and pieces; it keeps numbers in range before
                the true count is known, and cancels out
     counts     False when the pieces are only there to keep this process in step with others (too few rows for all)
-    users      for messages: who the rows of the whole step are
+    users      for messages: who the rows of the whole step are, over all processes
+    divisible  False when more micro-batches would not make the pieces smaller; for messages, too
     """
 
     pieces: Sequence[Batch]
     expected: float
     counts: bool = True
     users: Sequence[int] = ()
+    divisible: bool = True
 
 
 class Task(Protocol):
@@ -178,11 +184,14 @@ def fit(
 
     Gradients are those of the mean over all targets of a step, however its rows lie in micro-batches and processes.
 
+    With several processes each one calls this with equal arguments (``run_dir`` on a file system they share) and gets
+    an equal result; the main process evaluates, writes and reports.
+
     Raises :class:`SettingsError` for settings that do not fit here or differ from those of the run to resume,
     :class:`ArtifactError` for checkpoints that cannot be written or read, :class:`TrainingError` when the loss or the
-    gradient is no longer finite and when memory runs out.
+    gradient is no longer finite, when memory runs out and when another process has gone.
     """
-    with kept_random_states(), _determinism(settings.deterministic):
+    with kept_random_states(), _determinism(settings.deterministic), _explained_loss_of_contact():
         accelerator = accelerator or _make_accelerator(settings, run_dir)
         run = _Run(task, settings, Path(run_dir) if run_dir else None, progress or LogProgress(), accelerator)
         try:
@@ -230,7 +239,8 @@ class _Run:
                 raise SettingsError(f"{self.checkpoints} holds checkpoints: resume that run, or start in another place")
             if found is not None:
                 log_at = self._restore(found)
-            elif resume:
+            self._agree_on_the_start()
+            if found is None and resume:
                 self.progress.message(f"no checkpoint in {self.checkpoints} yet: training starts from the beginning")
             if self.accelerator.is_main_process:
                 self.log = JsonLines(self.run_dir / "log.jsonl", log_at)
@@ -289,8 +299,9 @@ class _Run:
                     break
 
     def _steps(self) -> Iterator[Step]:
-        here = self.accelerator
-        return self.task.steps(self.position.epoch, self.position.step_in_epoch, here.process_index, here.num_processes)
+        here, at = self.accelerator, self.position
+        with self._explained_shortage("making the batch of"):  # errors of whoever takes the steps do not come by here
+            yield from self.task.steps(at.epoch, at.step_in_epoch, here.process_index, here.num_processes)
 
     def _optimise(self, step: Step) -> dict[str, Any]:
         """One optimiser step; returns what the log says about it."""
@@ -300,8 +311,9 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.model.train()
-        self.optimiser.zero_grad(set_to_none=True)
-        with self._explained_shortage(step):
+        for parameter in self.parameters:
+            parameter.grad = None
+        with self._explained_shortage("at", step):
             sums = self._backward(step)
             totals: dict[str, float] = dict(
                 zip(sums, accelerator.reduce(torch.stack(list(sums.values())), "sum").tolist(), strict=True)
@@ -313,7 +325,8 @@ class _Run:
             norm = self._scale_gradients(step.expected / targets if targets else 0.0)
             if not math.isfinite(norm) and settings.precision != "fp16":  # the scaler of fp16 skips such a step itself
                 raise self._not_finite(f"the norm of the gradient is {norm}", step)
-            self.optimiser.step()
+            # accelerate's wrapper is there for the scaler; on each call it searches the disk for a package, twice
+            (self.optimiser if accelerator.scaler is not None else self.optimiser.optimizer).step()
         at.step += 1
         at.step_in_epoch += 1
         at.epoch_loss += totals["loss"]
@@ -350,6 +363,8 @@ class _Run:
             last = i == len(step.pieces) - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
                 loss, targets, parts = self.model(_to_device(piece, accelerator.device))
+                if last and accelerator.num_processes > 1:
+                    loss = _Reach.apply(loss, *self.parameters)
                 share = targets.to(wide) if step.counts else torch.zeros_like(targets, dtype=wide)
                 accelerator.backward(loss * (share * weight).to(loss.dtype))
             for name, value in {"loss": loss, **parts}.items():
@@ -359,6 +374,9 @@ class _Run:
 
     def _scale_gradients(self, factor: float) -> float:
         """Multiply gradients by ``factor``, then clip them; returns their norm before clipping."""
+        for parameter in self.parameters:
+            if parameter.grad is None:  # unused in this step: several processes cannot tell that from a gradient of 0
+                parameter.grad = torch.zeros_like(parameter)
         self.accelerator.unscale_gradients()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients)) * factor
@@ -372,17 +390,12 @@ class _Run:
 
     def _validate(self) -> bool:
         """Evaluate and remember the best weights; sets ``stopped`` when patience is over. False: nothing to do."""
-        from accelerate.utils import broadcast_object_list
-
         at, settings = self.position, self.settings
-        found: list[dict[str, float]] = [{}]
         self.task.module.eval()
-        with kept_random_states():  # however many numbers an evaluation draws, training goes on with the same ones
-            if self.accelerator.is_main_process:
-                found = [self.task.evaluate()]
-            if self.accelerator.num_processes > 1:
-                broadcast_object_list(found)  # one process decides: rounding may differ between devices
-        metrics = found[0]
+        # However many numbers an evaluation draws, training goes on with the same ones. One process measures and tells
+        # the others: rounding may differ between devices, and they must agree on when to stop.
+        with kept_random_states(), self._explained_shortage("validating after"):
+            metrics = on_main(self.task.evaluate)
         if not metrics:
             return False
         if settings.metric not in metrics:
@@ -402,6 +415,7 @@ class _Run:
                 at.stopped = "patience"
         mark = "best so far" if better else f"best was {at.best_value:.5f} after epoch {at.best_epoch}"
         self.progress.message(f"epoch {at.epoch}: {settings.metric} {value:.5f} ({mark})")
+        self.progress.validated(at.evaluations[-1])
         return True
 
     def _log_epoch(self, metrics: Mapping[str, float]) -> None:
@@ -436,7 +450,8 @@ class _Run:
         states: list[Any] = [random_states()]
         if self.accelerator.num_processes > 1:
             states = gather_object(states)
-        if self.accelerator.is_main_process:
+
+        def write() -> Path:
             moments: dict[str, Tensor] = {}
             skeleton = flatten(self.optimiser.state_dict(), moments)
             scaler = self.accelerator.scaler
@@ -459,8 +474,21 @@ class _Run:
                 "versions": {"torch": torch.__version__, "numpy": np.__version__},
             }
             checkpoint = Checkpoint(self.position.step, tensors, state)
-            self.last_checkpoint = write_checkpoint(self.checkpoints, checkpoint, self.settings.keep)
-        self.accelerator.wait_for_everyone()
+            return write_checkpoint(self.checkpoints, checkpoint, self.settings.keep)
+
+        self.last_checkpoint = on_main(write)
+
+    def _agree_on_the_start(self) -> None:
+        """Refuse to train where the processes do not see the same checkpoint."""
+        from accelerate.utils import gather_object
+
+        if self.accelerator.num_processes > 1:
+            found = gather_object([self.position.step])
+            if len(set(found)) > 1:
+                raise SettingsError(
+                    f"the processes find checkpoints of different steps in {self.checkpoints} ({found}): the run "
+                    f"directory must lie on a file system that all hosts share"
+                )
 
     def _restore(self, checkpoint: Checkpoint) -> int:
         """Stand where the checkpoint stands; returns how much of the log belongs to it."""
@@ -518,19 +546,52 @@ class _Run:
         )
 
     @contextmanager
-    def _explained_shortage(self, step: Step) -> Iterator[None]:
+    def _explained_shortage(self, doing: str, step: Step | None = None) -> Iterator[None]:
         try:
             yield
         except (MemoryError, RuntimeError) as error:
-            known = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
-            if not known:
+            if not is_shortage(error):
                 raise
             settings = self.settings
+            now = self.position.step + (0 if doing.startswith("validating") else 1)
+            pieces = f" in {len(step.pieces)} micro-batches" if step is not None else ""
+            way_out = "lower batch_size"
+            if step is None or step.divisible:
+                way_out += f", or raise micro_batches (now {settings.micro_batches}): same result, less at a time"
             raise TrainingError(
-                f"out of memory on {self.accelerator.device} at step {self.position.step + 1}, with batch_size "
-                f"{settings.batch_size} in {len(step.pieces)} micro-batches; lower batch_size, or raise micro_batches "
-                f"(now {settings.micro_batches}): same result, less at a time"
+                f"out of memory on {self.accelerator.device} {doing} step {now}, with batch_size "
+                f"{settings.batch_size}{pieces}; {way_out}"
             ) from error
+
+
+@contextmanager
+def _explained_loss_of_contact() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not lost_contact(error):
+            raise
+        raise TrainingError(
+            f"another process of this training has gone: what it said, if it could, stands beside this message; a "
+            f"process killed without a word has often run out of memory ({str(error).splitlines()[0][:200]})"
+        ) from error
+
+
+class _Reach(torch.autograd.Function):
+    """The loss itself, as something that depends on every parameter.
+
+    Data-parallel training waits for all gradients, also for those of a parameter that this process's rows did not use.
+    None reaches it from here, which costs nothing; the search for unused ones that torch offers walks the whole graph.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.others = len(parameters)
+        return loss.view_as(loss)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return gradient, *[None] * ctx.others
 
 
 def _plain(settings: TrainSettings) -> dict[str, Any]:
@@ -568,10 +629,16 @@ def _determinism(wanted: bool) -> Iterator[None]:
 def _make_accelerator(settings: TrainSettings, run_dir: Path | str | None) -> Accelerator:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import DistributedType
+    from accelerate.utils import DistributedType, InitProcessGroupKwargs
 
     if settings.trackers and run_dir is None:
         raise SettingsError("trackers need a run directory to write to")
+    if launched_alone_by_mistake():
+        logger.warning(
+            "accelerate launch --cpu starts a single process whatever --num_processes says: this one trains alone. "
+            "Several on CPUs: torchrun --nproc_per_node N -m ..."
+        )
+    join()
     # The precision is process-wide in accelerate, which refuses a second one; a second fit may well want another.
     AcceleratorState._reset_state(reset_partial_state=False)
     make: Callable[..., Accelerator] = Accelerator
@@ -582,6 +649,7 @@ def _make_accelerator(settings: TrainSettings, run_dir: Path | str | None) -> Ac
                 mixed_precision=_PRECISIONS[settings.precision],
                 log_with=list(settings.trackers) or None,
                 project_dir=str(run_dir) if run_dir is not None else None,
+                kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)],
             )
     except ValueError as error:
         raise SettingsError(f"precision {settings.precision}, trackers {settings.trackers}: {error}") from error

@@ -33,6 +33,9 @@ class LogProgress:
         """As of :class:`rec_core.training.Progress`."""
         logger.info("%s", text)
 
+    def validated(self, metrics: Mapping[str, float]) -> None:
+        """As of :class:`rec_core.training.Progress`."""
+
     def finish(self) -> None:
         """As of :class:`rec_core.training.Progress`."""
 
@@ -47,6 +50,9 @@ class NoProgress:
         """As of :class:`rec_core.training.Progress`."""
 
     def message(self, text: str) -> None:
+        """As of :class:`rec_core.training.Progress`."""
+
+    def validated(self, metrics: Mapping[str, float]) -> None:
         """As of :class:`rec_core.training.Progress`."""
 
     def finish(self) -> None:

@@ -54,6 +54,15 @@ class SequenceModel(Protocol):
 
     items        the layer that every item vector comes from
     max_length   how many of a row's newest events it reads
+
+    A model may add a bias to each item's score: a method ``item_bias() -> Tensor | None`` (it may be left out) gives
+    them, float [n_items]. :class:`rec_core.training.SequenceRecommender` then appends a 1 to the vectors of rows and
+    the bias to those of items, so that a score stays one dot product.
+
+    A model whose loss compares the rows of a step with each other says so with a class attribute ``whole_steps = True``
+    (it may be left out). Its ``batch`` is then asked for all rows that a process has in a step at once, whatever
+    ``micro_batches`` says (sorting them by length is its own affair), and for no rows at all where there are fewer than
+    processes; what stands on other processes comes through ``rec_core.training.gather_rows``.
     """
 
     @property
@@ -131,6 +140,10 @@ class Progress(Protocol):
 
     def message(self, text: str) -> None:
         """One line worth reading (an evaluation, an early stop, a resume)."""
+        ...
+
+    def validated(self, metrics: Mapping[str, float]) -> None:
+        """A validation was made: epoch, step and all metrics. An error raised here ends training (a pruned trial)."""
         ...
 
     def finish(self) -> None:

@@ -25,6 +25,8 @@ class SequenceRecommender:
     provenance   goes into :meth:`item_embeddings`
     batch_rows   rows per forward pass; rows are sorted by length first, so little is spent on padding
 
+    A model with ``item_bias()`` gets vectors of width dim + 1: the bias of each item, and a 1 in every row.
+
     Users need not be known: a row's history is all that counts. A row with an *empty* history raises
     :class:`DataError` that names it, since a model of sequences has nothing to read there and would rank by accident;
     whoever serves such users wants a popularity list for them, and should say so.
@@ -54,15 +56,16 @@ class SequenceRecommender:
         return self._n_items
 
     def user_vectors(self, histories: Histories) -> Float32:
-        """float32 [rows, dim]; :class:`DataError` for a row with an empty history."""
+        """float32 [rows, dim (+ 1)]; :class:`DataError` for a row with an empty history."""
         self._check(histories)
-        vectors = np.empty((len(histories), self.model.items.dim), np.float32)
+        dim = self.model.items.dim
+        vectors = np.ones((len(histories), dim + (_item_bias(self.model) is not None)), np.float32)
         order = np.argsort(np.minimum(histories.lengths, self.model.max_length), kind="stable")
         with _inference(self.model) as device:
             for start in range(0, len(order), self.batch_rows):
                 rows = order[start : start + self.batch_rows]
                 batch = _to(self.model.batch(histories, rows, None), device)
-                vectors[rows] = self.model.encode(batch).float().cpu().numpy()
+                vectors[rows, :dim] = self.model.encode(batch).float().cpu().numpy()
         return vectors
 
     def encode(self, histories: Histories) -> Float32:
@@ -70,10 +73,12 @@ class SequenceRecommender:
         return self.user_vectors(histories)
 
     def item_vectors(self) -> Float32:
-        """float32 [n_items, dim]."""
+        """float32 [n_items, dim (+ 1)]."""
         if self._item_vectors is None:
             with _inference(self.model):
-                table = self.model.items.table()[: self._n_items]
+                table, bias = self.model.items.table()[: self._n_items], _item_bias(self.model)
+                if bias is not None:
+                    table = torch.cat([table, bias[: self._n_items, None].to(table.dtype)], dim=1)
                 self._item_vectors = table.float().cpu().numpy().copy()  # a copy: on a CPU it would share the weights
         return self._item_vectors
 
@@ -125,6 +130,11 @@ def _inference(model: SequenceModel) -> Iterator[torch.device]:
             yield next(module.parameters()).device
     finally:
         module.train(training)
+
+
+def _item_bias(model: SequenceModel) -> torch.Tensor | None:
+    bias = getattr(model, "item_bias", None)
+    return None if bias is None else bias()
 
 
 def _to(batch: Any, device: torch.device) -> Any:

@@ -110,6 +110,7 @@ class _SequenceTask:
         self.also = also
         self.model, self.split, self.settings = model, split, settings
         self.module = _WithAuxiliary(model, auxiliary)
+        self.whole_steps = bool(getattr(model, "whole_steps", False))
         self.train = split.train
         self.histories = self.train.histories()
         lengths = self.histories.lengths
@@ -145,8 +146,11 @@ class _SequenceTask:
             rows = order[i * settings.batch_size : (i + 1) * settings.batch_size]
             mine = rows[process::processes]
             counts = len(mine) > 0
-            mine = mine if counts else rows[:1]  # run for nothing, in step with the other processes
-            pieces = micro_batches(mine, self.lengths[mine], settings.micro_batches)
+            if self.whole_steps:  # compares rows, so it must not be shown one that is not there: an empty batch it is
+                pieces = [mine]
+            else:
+                mine = mine if counts else rows[:1]  # run for nothing, in step with the other processes
+                pieces = micro_batches(mine, self.lengths[mine], settings.micro_batches)
             batches = []
             for piece in pieces:
                 rng = generator(settings.seed, "batch", epoch, i)  # equal for every piece: see SequenceModel.batch
@@ -156,6 +160,7 @@ class _SequenceTask:
                 expected=max(1.0, float((self.lengths[rows] - 1).sum())),
                 counts=counts,
                 users=self.histories.users[rows].tolist(),
+                divisible=not self.whole_steps,
             )
 
     @cached_property
