@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -40,7 +40,8 @@ class InTurns:
     """A ``Progress`` that waits for its turn after a step; how many targets a step had it reads in the log."""
 
     def __init__(self, gate: Gate, run: Path) -> None:
-        self.gate, self.log, self.at = gate, run / "log.jsonl", 0
+        self.gate, self.path = gate, run / "log.jsonl"
+        self.log: IO[str] | None = None
 
     def start(self, total: int, done: int = 0) -> None:
         """Wait for the first turn."""
@@ -48,11 +49,9 @@ class InTurns:
 
     def advance(self, steps: int, values: Mapping[str, float]) -> None:
         """Count the step that was made, and wait if the turn is over."""
-        with self.log.open() as file:
-            file.seek(self.at)
-            lines = file.readlines()
-            self.at = file.tell()
-        step = next(line for line in map(json.loads, lines) if line["event"] == "step")
+        if self.log is None:
+            self.log = self.path.open()
+        step = next(line for line in map(json.loads, self.log.readlines()) if line["event"] == "step")
         self.gate.after_step(step["targets"], step["loss"])
         self.gate.before_step()
 

@@ -22,7 +22,7 @@ ROW = Row(
     configurations={
         "base": (
             BERT4RecSettings(dim=64, blocks=2, heads=2, max_length=200, dropout=0.2, mask_share=0.2),
-            TrainSettings(epochs=400, batch_size=128, learning_rate=1e-3, eval_every=2, patience=10),
+            TrainSettings(epochs=400, batch_size=64, learning_rate=1e-3, eval_every=2, patience=10),
         ),
     },
     published={"Klenitskiy & Vasilev 2023, BERT4Rec": {"ndcg@10": 0.1618, "best epoch": 197}},

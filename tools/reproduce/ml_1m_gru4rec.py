@@ -15,7 +15,7 @@ from rec_data.config import PrepareSettings
 from rec_srs import GRU4RecSettings
 
 BASE = GRU4RecSettings(dim=64, max_length=200, dropout=0.2)
-TRAINING = TrainSettings(epochs=200, batch_size=128, learning_rate=1e-3, patience=10)
+TRAINING = TrainSettings(epochs=200, batch_size=64, learning_rate=1e-3, patience=10)
 
 ROW = Row(
     name="ml_1m_gru4rec",

@@ -1,4 +1,4 @@
-"""Several processes make one thing: only the main one writes, all of them hear how it went, and nobody waits for ever."""
+"""Several processes make one thing: the main one writes, all of them hear how it went, and nobody waits for ever."""
 
 import importlib.util
 import json
@@ -104,13 +104,18 @@ def test_a_loss_that_is_no_number_names_the_rows_of_all_processes_on_each_of_the
     assert f"the loss is nan at step {step + 1} (epoch 1); users of the batch: {named}; " in seen[0]["nan"]
 
 
+def test_a_long_evaluation_is_waited_for(found):
+    for process in found[0]:
+        assert process["hours"] == 24  # gloo's own patience is half an hour
+
+
 def test_nothing_is_printed_but_what_was_asked_for(found):
     for process in found[2]:
         assert process.stderr == ""
 
 
 def test_when_one_process_fails_the_others_stop_and_say_so(tmp_path):
-    both = launch([str(SCRIPT), str(tmp_path), "one_fails"], timeout=60)
+    both = launch([str(SCRIPT), str(tmp_path), "one_fails"])
     said = sorted(json.loads(process.stdout.splitlines()[-1])[1] for process in both)
     assert said[0] == "DataError: user 8 cannot be"
     assert said[1].startswith("TrainingError: another process of this training has gone")

@@ -24,8 +24,9 @@ from rec_core.training import IdEmbeddings, SequenceRecommender, TrainSettings, 
 from rec_core.training.progress import NoProgress
 from rec_core.types import Histories, Split
 from rec_srs.bert4rec import BERT4Rec, BERT4RecBatch
-from rec_srs.config import BERT4RecSettings, Loss, selfrec_bert4rec
+from rec_srs.config import BERT4RecSettings, Loss
 from rec_srs.popular import fit_popular
+from rec_srs.presets import selfrec_bert4rec
 
 SMALL = BERT4RecSettings(dim=8, blocks=2, heads=2, max_length=6, dropout=0.0)
 CLASSIC = replace(SMALL, encoder="classic", head="none", output_bias=False, positions="from_start")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from math import exp, floor, log
 from typing import Any
 
@@ -20,6 +20,7 @@ from rec_core.training.sequence_task import _SequenceTask
 from rec_core.types import Histories, Interactions, Split
 from rec_srs.cl4srec import CL4SRec, CL4SRecBatch, altered, crop, mask, nt_xent, reorder
 from rec_srs.config import CL4SRecSettings
+from rec_srs.presets import selfrec_cl4srec, selfrec_sasrec
 from rec_srs.sasrec import SASRec
 
 SMALL = CL4SRecSettings(dim=8, blocks=2, heads=2, max_length=6, dropout=0.0)
@@ -196,7 +197,6 @@ def test_the_loss_is_sasrecs_plus_the_weighted_contrast_of_the_views_one_row_at_
     expected = torch.stack(terms).sum() / len(ids)
 
     drawn = generator(4, "batch").spawn(1)[0]
-    width = max(min(len(row), 7) - 1 for row in ROWS)
     views: list[list[torch.Tensor]] = [[], []]
     streams = [drawn.bit_generator.state]
     for view in views:
@@ -207,7 +207,6 @@ def test_the_loss_is_sasrecs_plus_the_weighted_contrast_of_the_views_one_row_at_
             ids_L, kept = altered(inputs, np.array([inputs.shape[1]]), rows[r : r + 1], 11, chosen, drawn)
             view.append(model.sasrec.hidden(torch.from_numpy(ids_L[:, : kept[0]]), torch.from_numpy(kept))[0, -1])
         streams.append(drawn.bit_generator.state)
-    assert width == 6
     one, other = (torch.stack(view) for view in views)
     if form == "both":
         contrast = nt_xent(one, other, 0.7)
@@ -312,3 +311,13 @@ def test_it_learns_and_answers(recwarn: pytest.WarningsRecorder) -> None:
 def test_settings_outside_their_range_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         replace(SMALL, **change)  # type: ignore[arg-type]
+
+
+def test_the_selfrec_preset_is_its_sasrec_with_two_crops_and_one_direction() -> None:
+    chosen, training = selfrec_cl4srec()
+    base, base_training = selfrec_sasrec()
+    shared = {field.name for field in fields(base)}
+    assert {name: getattr(chosen, name) for name in shared} == {name: getattr(base, name) for name in shared}
+    assert training == base_training
+    assert (chosen.operators, chosen.crop_share, chosen.negatives_in_batch) == (("crop",), 0.5, "other")
+    assert (chosen.weight, chosen.temperature) == (0.05, 1.0)

@@ -408,6 +408,16 @@ def test_row_draws_are_distributed_as_selfrecs_loop() -> None:
     assert np.abs(counts(ours) - counts(theirs)).max() < 5 * (2 * 4000 / 12) ** 0.5
 
 
+def test_a_row_draw_for_the_last_target_alone_leaves_out_every_input_before_it() -> None:
+    chosen = SequenceSettings(loss="bce", negatives=1, negatives_for="row")
+    inputs, mask = np.array([[0, 1, 2]]), np.array([[False, False, True]])
+    for seed in range(20):
+        found = NextItem(chosen).draw(Histories.of([[0, 1, 2]]), np.array([0]), mask, 5, generator(seed), inputs)
+        assert found is not None
+        assert found.items.item() in (3, 4)
+        assert found.pool.tolist() == [2]
+
+
 def test_a_row_draw_that_no_repetition_could_make_is_refused_at_once() -> None:
     histories = Histories.of([[0, 1, 2]], users=[7])
     chosen = SequenceSettings(loss="bce", negatives=1, negatives_for="row")

@@ -282,10 +282,10 @@ def test_a_process_without_a_pair_runs_for_nothing():
 def test_a_loss_that_reads_a_step_as_a_whole_is_neither_divided_into_pieces_nor_among_processes(kind):
     network, settings = kind
     model = network(InteractionGraph.of(SPLIT.train), settings(dim=4, l2_form="norm"))
-    with pytest.raises(SettingsError, match="micro_batches is 2.*set micro_batches 1"):
+    with pytest.raises(SettingsError, match=r"micro_batches is 2.*set micro_batches 1"):
         fit_pair_model(model, SPLIT, replace(QUICK, micro_batches=2))
     task = pairs_module._PairTask(model, SPLIT.for_training(), QUICK, {})
-    with pytest.raises(SettingsError, match="2 processes would each take a share.*train it with one process"):
+    with pytest.raises(SettingsError, match=r"2 processes would each take a share.*train it with one process"):
         next(task.steps(0, 0, 1, 2))
     assert network(model.graph, settings(dim=4, l2_form="norm", l2=0)).splits_steps
 
@@ -299,7 +299,7 @@ def test_users_who_met_everything_are_named():
 
 def test_a_graph_of_other_pairs_is_refused():
     changed = InteractionGraph.of(SPLIT.train.where(np.arange(len(SPLIT.train)) != 5))
-    with pytest.raises(DataError, match="274 pairs.*the train part 275.*InteractionGraph.of"):
+    with pytest.raises(DataError, match=r"274 pairs.*the train part 275.*InteractionGraph.of"):
         fit_pair_model(BPRMF(changed, BPRMFSettings(dim=2)), SPLIT, QUICK)
     test_too = InteractionGraph.of(SPLIT.interactions)
     with pytest.raises(DataError, match="the train part 275"):
@@ -318,6 +318,18 @@ def test_a_resume_with_other_training_pairs_is_refused(tmp_path):
     other = replace(SPLIT, part=part)
     with pytest.raises(SettingsError, match="another train part"):
         fit_pair_model(model_of(other), other, QUICK, run_dir=tmp_path, resume=True, progress=NoProgress())
+
+
+def test_a_resume_with_another_of_the_callers_fingerprints_is_refused(tmp_path):
+    def go(l2: str, **more: object) -> None:
+        fit_pair_model(
+            model_of(SPLIT), SPLIT, replace(QUICK, max_steps=5), run_dir=tmp_path, progress=NoProgress(),
+            fingerprint={"l2": l2}, **more,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    go("0.1")
+    with pytest.raises(SettingsError, match="another l2"):
+        go("0.2", resume=True)
 
 
 # ---- answers -----------------------------------------------------------------------------------------------------

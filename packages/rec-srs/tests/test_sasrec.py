@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from rec_core.randomness import generator
 from rec_core.testing.datasets import planted_clusters
 from rec_core.training import IdEmbeddings, TrainSettings, fit_sequence_model
 from rec_core.types import Histories
-from rec_srs import SASRec, SASRecSettings, blocks, config
+from rec_srs import SASRec, SASRecSettings, blocks, presets
 from rec_srs.blocks import Layout, attend
 
 SMALL = SASRecSettings(dim=8, blocks=2, heads=2, max_length=6, dropout=0.0)
@@ -369,17 +370,34 @@ def test_two_micro_batches_weighted_by_targets_are_the_whole_batch(loss: Any, ne
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("negatives_for", ["batch", "target"])
+def test_a_resumed_training_ends_with_the_same_bytes(negatives_for: Any, tmp_path: Path) -> None:
+    split = planted_clusters(n_users=40, n_items=40).split
+    chosen = replace(
+        SMALL, dropout=0.3, attention_dropout=0.2, loss="gbce", negatives=5, negatives_for=negatives_for, max_length=20
+    )
+    weights = []
+    for name, stops in (("whole", (7,)), ("resumed", (4, 7))):
+        for resume, steps in enumerate(stops):
+            torch.manual_seed(1)
+            model = SASRec(IdEmbeddings(40, 8), chosen)
+            training = TrainSettings(batch_size=8, eval_every=0, max_steps=steps, checkpoint_every_steps=2)
+            fit_sequence_model(model, split, training, run_dir=tmp_path / name, resume=bool(resume))
+        weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 # ---- presets -----------------------------------------------------------------------------------------------------
 
 PRESETS = [
-    config.ml1m_sasrec,
-    config.ml1m_esasrec,
-    config.beauty_esasrec,
-    config.beauty_regularised_sasrec,
-    config.ml1m_gsasrec,
-    config.selfrec_sasrec,
-    config.llmemb_sasrec,
-    lambda: (config.modern_sasrec(), TrainSettings()),
+    presets.ml1m_sasrec,
+    presets.ml1m_esasrec,
+    presets.beauty_esasrec,
+    presets.beauty_regularised_sasrec,
+    presets.ml1m_gsasrec,
+    presets.selfrec_sasrec,
+    presets.llmemb_sasrec,
+    presets.modern_sasrec,
 ]
 
 
@@ -398,22 +416,22 @@ def test_presets_are_the_published_settings() -> None:
     def row(chosen: SASRecSettings) -> tuple[Any, ...]:
         return chosen.dim, chosen.blocks, chosen.heads, chosen.max_length, chosen.dropout, chosen.loss
 
-    assert row(config.ml1m_sasrec()[0]) == (64, 2, 1, 200, 0.1, "softmax")
-    assert row(config.ml1m_esasrec()[0]) == (64, 2, 1, 200, 0.1, "sampled_softmax")
-    assert row(config.beauty_esasrec()[0]) == (256, 1, 1, 50, 0.2, "sampled_softmax")
-    assert row(config.beauty_regularised_sasrec()[0]) == (64, 2, 1, 50, 0.5, "softmax")
-    assert row(config.ml1m_gsasrec()[0])[0] == 128
-    assert config.ml1m_gsasrec()[0].gbce_t == 0.75
-    for preset in (config.ml1m_esasrec, config.beauty_esasrec, config.ml1m_gsasrec):
+    assert row(presets.ml1m_sasrec()[0]) == (64, 2, 1, 200, 0.1, "softmax")
+    assert row(presets.ml1m_esasrec()[0]) == (64, 2, 1, 200, 0.1, "sampled_softmax")
+    assert row(presets.beauty_esasrec()[0]) == (256, 1, 1, 50, 0.2, "sampled_softmax")
+    assert row(presets.beauty_regularised_sasrec()[0]) == (64, 2, 1, 50, 0.5, "softmax")
+    assert row(presets.ml1m_gsasrec()[0])[0] == 128
+    assert presets.ml1m_gsasrec()[0].gbce_t == 0.75
+    for preset in (presets.ml1m_esasrec, presets.beauty_esasrec, presets.ml1m_gsasrec):
         assert preset()[0].negatives == 256
-    decayed = config.beauty_regularised_sasrec()[1]
+    decayed = presets.beauty_regularised_sasrec()[1]
     assert (decayed.batch_size, decayed.learning_rate, decayed.weight_decay, decayed.epochs) == (256, 1e-4, 1e-4, 200)
-    selfrec, how = config.selfrec_sasrec()
+    selfrec, how = presets.selfrec_sasrec()
     assert row(selfrec) == (64, 2, 1, 49, 0.2, "bce")
     assert (how.epochs, how.batch_size, how.learning_rate, how.optimiser) == (500, 256, 1e-3, "adam")
-    llmemb, how = config.llmemb_sasrec()
+    llmemb, how = presets.llmemb_sasrec()
     assert row(llmemb) == (128, 2, 1, 200, 0.5, "bce")
     assert (how.epochs, how.batch_size, how.patience) == (200, 128, 20)
     assert not llmemb.causal
-    classic = config.classic_sasrec()
+    classic = presets.classic_sasrec()[0]
     assert (classic.window, classic.dropout, classic.dim, classic.max_length) == ("last", 0.1, 64, 200)

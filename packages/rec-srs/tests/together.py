@@ -48,6 +48,10 @@ def cases():
             training = PAIRS if divided else replace(PAIRS, micro_batches=1)
             yield f"{name} in pairs", name, kind.settings(dim=8, **options), training
     small = {key: value for key, value in SMALL.items() if key != "attention_dropout"}
+    sasrec = MODELS["sasrec"].settings
+    for scope in ("row", "catalogue"):
+        options = small | {"loss": "bce", "negatives": 1, "negatives_for": scope, "l2": 0.1}
+        yield f"sasrec {scope} and l2", "sasrec", sasrec(**options), UNEVEN[""]
     parity = MODELS["cl4srec"].settings(**small, operators=("crop",), negatives_in_batch="other", weight=0.5)
     yield "cl4srec one direction", "cl4srec", parity, UNEVEN[""]
 

@@ -41,7 +41,7 @@ def config_of(options: dict[str, Any], name: str) -> dict[str, Any]:
     """What differs from the library's defaults."""
     common = {
         "data_path": options["atomic"], "checkpoint_dir": options["atomic"], "train_batch_size": options["batch"],
-        "eval_batch_size": options.get("eval_batch", 4096), "learning_rate": options["rate"], "use_gpu": False,
+        "learning_rate": options["rate"], "use_gpu": False,
         "epochs": 1, "show_progress": False, "state": "ERROR", "metrics": ["Hit", "NDCG"], "topk": [10],
         "valid_metric": "NDCG@10", "metric_decimal_place": 12, "seed": options["seed"],
         "reproducibility": False, "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
@@ -81,8 +81,8 @@ class InTurns:
 class Answers:
     """What it can be asked beside steps."""
 
-    def __init__(self, model: Any, trainer: Any, loaders: Any, dataset: Any) -> None:
-        self.model, self.trainer, self.dataset = model, trainer, dataset
+    def __init__(self, config: Any, model: Any, trainer: Any, loaders: Any, dataset: Any) -> None:
+        self.config, self.model, self.trainer, self.dataset = config, model, trainer, dataset
         self.train, self.test = loaders[0], loaders[2]
 
     def take(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -97,15 +97,17 @@ class Answers:
         return {"items": len(table) - 1}
 
     def evaluate(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All test users through ``Trainer.evaluate``."""
+        """All test users through ``Trainer.evaluate``, so many in a batch."""
+        self.config["eval_batch_size"] = request["batch"]
+        test = type(self.test)(self.config, self.test._dataset, self.test._sampler)
         meter = Meter()
         meter.start()
-        found = self.trainer.evaluate(self.test, load_best_model=False)
+        found = self.trainer.evaluate(test, load_best_model=False)
         spent = meter.stop()
         return {
             "hr@10": float(found["hit@10"]),
             "ndcg@10": float(found["ndcg@10"]),
-            "users": len(self.test.dataset),
+            "users": len(test.dataset),
             **spent,
         }
 
@@ -148,7 +150,7 @@ def main() -> None:
     loaders = data_preparation(config, dataset)
     model = get_model(options["model"])(config, loaders[0].dataset).to(config["device"])
     trainer = Trainer(config, model)
-    answers = Answers(model, trainer, loaders, dataset)
+    answers = Answers(config, model, trainer, loaders, dataset)
     gate = Gate(turns, {"take": answers.take, "evaluate": answers.evaluate, "prefix_loss": answers.prefix_loss})
 
     def loss_of(interaction: Any) -> Any:

@@ -95,7 +95,7 @@ def join() -> None:
 def leave() -> None:
     """Part from the other processes at the end of a program that went well.
 
-    Left to the end of the interpreter, a thread of theirs now and then aborts it (gloo), or a warning is printed (NCCL).
+    Left to the end of the interpreter, a thread of theirs now and then aborts it (gloo) or warns (NCCL).
     """
     group = _group()
     if group is not None:

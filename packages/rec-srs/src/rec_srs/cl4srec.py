@@ -1,8 +1,8 @@
 """CL4SRec (Xie et al. 2022, arXiv 2010.14395): SASRec with a second task, telling altered copies of a history apart.
 
 Two views of each training sequence are made by crop, mask or reorder; the vector of a view is what SASRec says at its
-newest event, and the two views of a row should be closer to each other than to the views of every other row of the step.
-By default an operator is drawn per row and view and the loss is NT-Xent with 2 (B - 1) negatives, as in the paper;
+newest event, and the two views of a row should be closer to each other than to the views of the step's other rows. By
+default an operator is drawn per row and view and the loss is NT-Xent with 2 (B - 1) negatives, as in the paper;
 ``operators=("crop",)`` and ``negatives_in_batch="other"`` are SELFRec's choices.
 """
 
@@ -110,9 +110,10 @@ class CL4SRec(nn.Module):
         if self.settings.weight == 0 or not pieces:
             return CL4SRecBatch(sequences, (), torch.zeros(0, dtype=torch.int64))
         inputs_BL, lengths_B = _together(sequences)
-        views, drawn = [], rng.spawn(1)[0]  # a stream that SASRec does not draw from
-        for _ in range(2):
-            views.append(altered(inputs_BL, lengths_B, np.concatenate(pieces), self.items.n_items, self.settings, drawn))
+        order, drawn = np.concatenate(pieces), rng.spawn(1)[0]  # a stream that SASRec does not draw from
+        views = [
+            altered(inputs_BL, lengths_B, order, self.items.n_items, self.settings, drawn) for _ in ("one", "other")
+        ]
         ids_VL, lengths_V = (np.concatenate(parts) for parts in zip(*views, strict=True))
         shares = micro_batches(np.flatnonzero(lengths_V), lengths_V[lengths_V > 0], PIECES)
         place = np.full(len(ids_VL), -1)
@@ -182,9 +183,9 @@ def altered(
 ) -> tuple[Int64, Int64]:
     """One view of each right-padded sequence, ``(ids [B, L], lengths [B])``, by an operator drawn for each row.
 
-    A sequence of m events and share r: crop keeps floor(r m) + 1 consecutive events, mask puts ``mask_id`` at floor(r m)
-    random places, reorder shuffles floor(r m) + 1 consecutive events. What is drawn depends on ``rng`` and the row's
-    number alone, neither on its company nor on the padding; another call with the same ``rng`` draws anew.
+    A sequence of m events and share r: crop keeps floor(r m) + 1 consecutive events, mask puts ``mask_id`` at
+    floor(r m) random places, reorder shuffles floor(r m) + 1 consecutive events. What is drawn depends on ``rng`` and
+    the row's number alone, neither on its company nor on the padding; another call with the same ``rng`` draws anew.
     """
     width = items_BL.shape[1]
     which_B = (row_uniforms(rng, rows, 1)[:, 0] * len(settings.operators)).astype(np.int64)

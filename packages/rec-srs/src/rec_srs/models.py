@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Literal
 
 from rec_core.errors import SettingsError, nearest
 from rec_core.training.config import TrainSettings
 from rec_srs import config
+from rec_srs.presets import PRESETS
 
 Family = Literal["closed form", "sequence", "pair"]
 
@@ -23,7 +24,7 @@ class ModelKind:
     settings   its settings dataclass
     home       "module:name" of what makes it
     training   its training settings with the defaults that suit it; None for a closed form
-    presets    name -> settings (and training settings) of a published setup
+    presets    published setups by name
     """
 
     name: str
@@ -31,7 +32,7 @@ class ModelKind:
     settings: type[Any]
     home: str
     training: type[TrainSettings] | None = None
-    presets: Mapping[str, Callable[[], tuple[Any, TrainSettings | None]]] = field(default_factory=dict)
+    presets: Mapping[str, Callable[[], tuple[Any, TrainSettings]]] = field(default_factory=dict)
 
     @property
     def gradient(self) -> bool:
@@ -45,7 +46,7 @@ class ModelKind:
 
 
 MODELS = {
-    kind.name: kind
+    kind.name: replace(kind, presets=PRESETS.get(kind.name, {}))
     for kind in (
         ModelKind("popular", "closed form", config.PopularSettings, "rec_srs.popular:fit_popular"),
         ModelKind("item-knn", "closed form", config.ItemKNNSettings, "rec_srs.item_knn:fit_item_knn"),

@@ -193,7 +193,9 @@ def _distinct(
     place_B = np.arange(len(rows))
     counts_B = mask_BL.sum(axis=1)
     place_N = np.repeat(place_B, counts_B)
-    unseen = Unseen.of_pairs(place_N, inputs_BL[mask_BL], histories.users[rows], n_items)
+    read_BL = np.logical_or.accumulate(mask_BL[:, ::-1], axis=1)[:, ::-1]  # all that stands before the last target
+    read_P = np.repeat(place_B, read_BL.sum(axis=1))
+    unseen = Unseen.of_pairs(read_P, inputs_BL[read_BL], histories.users[rows], n_items)
     free_B = unseen.free(torch.from_numpy(place_B))
     ranks: list[Int64] = [np.empty(0, np.int64)]
     for place, count, free in zip(place_B.tolist(), counts_B.tolist(), free_B.tolist(), strict=True):

@@ -47,6 +47,8 @@ def train_model(
     """
     import torch
 
+    from rec_core.training.memory import is_shortage
+
     kind = model_kind(model)
     if kind.training is None:
         raise SettingsError(f"{model} is fitted in closed form: use {kind.home.rpartition(':')[2]}")
@@ -59,8 +61,8 @@ def train_model(
         torch.manual_seed(training.seed)
         try:
             network, fit = _build(kind, split, settings, embeddings, freeze_embeddings)
-        except (RuntimeError, MemoryError) as error:  # torch's word for a table that does not fit into memory
-            if "memory" not in str(error) and not isinstance(error, MemoryError):
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
                 raise
             raise SettingsError(
                 f"no memory for the vectors of {split.n_items:,} items (dim {settings.dim:,}); lower --dim"

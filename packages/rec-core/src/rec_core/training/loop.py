@@ -364,7 +364,7 @@ class _Run:
             with nullcontext() if last else accelerator.no_sync(self.model):
                 loss, targets, parts = self.model(_to_device(piece, accelerator.device))
                 if last and accelerator.num_processes > 1:
-                    loss = _Reach.apply(loss, *self.parameters)
+                    loss = _Reach.apply(loss, *self.parameters)  # type: ignore[no-untyped-call]
                 share = targets.to(wide) if step.counts else torch.zeros_like(targets, dtype=wide)
                 accelerator.backward(loss * (share * weight).to(loss.dtype))
             for name, value in {"loss": loss, **parts}.items():
@@ -572,8 +572,8 @@ def _explained_loss_of_contact() -> Iterator[None]:
         if not lost_contact(error):
             raise
         raise TrainingError(
-            f"another process of this training has gone: what it said, if it could, stands beside this message; a "
-            f"process killed without a word has often run out of memory ({str(error).splitlines()[0][:200]})"
+            "another process of this training has gone: what it said, if it could, stands beside this message; one "
+            "that was killed without a word has often run out of memory. --resume goes on from the last checkpoint"
         ) from error
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from rec_core.errors import RecError
+
 # torch on a CPU (Linux, Windows), torch on a GPU, C++ without a memory error of Python's, cuBLAS and its like
 _WORDS = ("allocate memory", "not enough memory", "out of memory", "bad_alloc", "STATUS_ALLOC_FAILED")
+
+
+class OutOfMemory(RecError):
+    """There is too little memory for what was asked, and no smaller way to do it."""
 
 
 def is_shortage(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
@@ -11,9 +12,12 @@ import torch
 from torch import nn
 
 from rec_core.errors import DataError
+from rec_core.training.memory import OutOfMemory, is_shortage
 from rec_core.training.protocols import SequenceModel
 from rec_core.types import Candidates, Histories, ItemEmbeddings, Rankings, Scores
 from rec_core.types.ids import Bool, Float32
+
+logger = logging.getLogger("rec_core.training")
 
 
 class SequenceRecommender:
@@ -23,7 +27,8 @@ class SequenceRecommender:
     n_items      how many items are ranked, the first ones of the model's table; None = all of it. A table may go on
                  with cold items, which are ranked only on request
     provenance   goes into :meth:`item_embeddings`
-    batch_rows   rows per forward pass; rows are sorted by length first, so little is spent on padding
+    batch_rows   rows per forward pass, halved (with a warning) where memory does not suffice; rows are sorted by length
+                 first, so little is spent on padding
 
     A model with ``item_bias()`` gets vectors of width dim + 1: the bias of each item, and a 1 in every row.
 
@@ -56,16 +61,34 @@ class SequenceRecommender:
         return self._n_items
 
     def user_vectors(self, histories: Histories) -> Float32:
-        """float32 [rows, dim (+ 1)]; :class:`DataError` for a row with an empty history."""
+        """float32 [rows, dim (+ 1)]; :class:`DataError` for a row with an empty history.
+
+        :class:`OutOfMemory` where memory does not suffice for a single row.
+        """
         self._check(histories)
         dim = self.model.items.dim
         vectors = np.ones((len(histories), dim + (_item_bias(self.model) is not None)), np.float32)
         order = np.argsort(np.minimum(histories.lengths, self.model.max_length), kind="stable")
         with _inference(self.model) as device:
-            for start in range(0, len(order), self.batch_rows):
-                rows = order[start : start + self.batch_rows]
-                batch = _to(self.model.batch(histories, rows, None), device)
-                vectors[rows, :dim] = self.model.encode(batch).float().cpu().numpy()
+            start, at_once = 0, self.batch_rows
+            while start < len(order):
+                rows = order[start : start + at_once]
+                try:
+                    batch = _to(self.model.batch(histories, rows, None), device)
+                    vectors[rows, :dim] = self.model.encode(batch).float().cpu().numpy()
+                except (MemoryError, RuntimeError) as error:
+                    if not is_shortage(error):
+                        raise
+                    if len(rows) == 1:
+                        length = min(int(histories.lengths[rows[0]]), self.model.max_length)
+                        raise OutOfMemory(
+                            f"out of memory on {device} while encoding a single history of {length} events "
+                            f"(batch_rows {self.batch_rows}, halved down to 1); take a smaller model or max_length"
+                        ) from error
+                    at_once = len(rows) // 2
+                    logger.warning("not enough memory to encode %d histories at once: trying %d", len(rows), at_once)
+                    continue
+                start += len(rows)
         return vectors
 
     def encode(self, histories: Histories) -> Float32:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rec_core.errors import DataError, SettingsError, nearest
 from rec_core.randomness import generator
 from rec_core.training.batching import epoch_order, micro_batches
+from rec_core.training.checkpoint import kept_random_states
 from rec_core.training.config import TrainSettings
 from rec_core.training.loop import FitResult, Step, StepLoss, fit
 from rec_core.training.protocols import AuxiliaryLoss, Batch, Progress, SequenceModel
@@ -43,11 +44,12 @@ def fit_sequence_model(
     all epochs and keeps the last weights. ``auxiliary`` losses are added to the model's own and logged by name.
 
     A user with fewer than two train events has nothing to predict and is no training row; ``counts`` of the result
-    says how many there were. Rows are shuffled and drawn by ``settings.seed`` and the epoch alone. ``run_dir``,
-    ``resume``, ``accelerator`` and errors are those of :func:`rec_core.training.fit`; the model's initial weights are
-    the caller's, who seeds torch before building it. ``fingerprint`` is what else a resumed run must find unchanged, by
-    name: the model's settings, which the loop does not know. :class:`DataError` when no user is a training row, or when
-    the model's item table is smaller than the split's universe.
+    says how many there were. A model with ``whole_steps`` is given the rows of a step in one piece. Rows are shuffled
+    and drawn by ``settings.seed`` and the epoch alone. ``run_dir``, ``resume``, ``accelerator`` and errors are those of
+    :func:`rec_core.training.fit`; the model's initial weights are the caller's, who seeds torch before building it.
+    ``fingerprint`` is what else a resumed run must find unchanged, by name: the model's settings, which the loop does
+    not know. :class:`DataError` when no user is a training row, when the model's item table is smaller than the split's
+    universe, and when it holds NaN or infinity.
     """
     if not isinstance(model, nn.Module):
         raise SettingsError(f"a sequence model is a torch.nn.Module; got {type(model).__name__}")
@@ -95,6 +97,18 @@ def _check_metric(metric: str) -> None:
         raise SettingsError(f"ranking gives no metric {metric!r}{nearest(name, ALL_METRICS)}")
 
 
+def _check_table(model: SequenceModel) -> None:
+    """One vector that is no number would spoil every loss: say which it is before the first step does."""
+    with kept_random_states(), torch.no_grad():  # a layer may drop values
+        bad = torch.nonzero(~model.items.table().isfinite().all(dim=1)).flatten().tolist()
+    if bad:
+        named = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
+        raise DataError(
+            f"the vectors of {len(bad)} of {model.items.n_items} items hold NaN or infinity before training (items "
+            f"{named}); look at what the item table was made from"
+        )
+
+
 class _SequenceTask:
     """The train rows of a split as steps, and ranking its valid rows as evaluation."""
 
@@ -127,6 +141,7 @@ class _SequenceTask:
                 f"the model's item table has {model.items.n_items} rows, the split {split.n_items} items; "
                 f"were they made from the same data set?"
             )
+        _check_table(model)
 
     @cached_property
     def fingerprint(self) -> Mapping[str, str]:
