@@ -23,7 +23,15 @@ import torch
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "peers")]
-from srs_twins import PairData, PostNormSASRec, SelfrecLightGCN, padded_steps, prefix_steps, selfrec_batches  # noqa: E402
+from srs_twins import (  # noqa: E402
+    PairData,
+    PostNormSASRec,
+    SelfrecLightGCN,
+    padded_steps,
+    plain_evaluation,
+    prefix_steps,
+    selfrec_batches,
+)
 from turns import Gate, Meter, Turns, versions  # noqa: E402
 
 from rec_core.artifacts import open_artifact  # noqa: E402
@@ -176,6 +184,13 @@ def evaluate_in_turns(options: dict[str, Any], turns: Turns) -> None:
         means = {name.partition("[")[0]: float(values.mean()) for name, values in found.per_user.items()}
         return {**means, "users": len(found), **spent}
 
+    def evaluated_plainly(request: dict[str, Any]) -> dict[str, Any]:
+        meter = Meter()
+        meter.start()
+        model.eval()
+        means = plain_evaluation(model, held_out, split.n_items, request["batch"])
+        return {**means, "users": len(held_out), **meter.stop()}
+
     def all_positions(request: dict[str, Any]) -> dict[str, Any]:
         """In float64, without dropout, every event but the first of the users numbered below ``users``."""
         chosen = split.train.histories().take(np.arange(request["users"]))
@@ -187,6 +202,7 @@ def evaluate_in_turns(options: dict[str, Any], turns: Turns) -> None:
         return {"loss": float(loss), "targets": len(targets), "longest": int(chosen.lengths.max())}
 
     answers: dict[str, Answer] = {"weights": weights, "evaluate": evaluated, "all_positions": all_positions}
+    answers["evaluate_plainly"] = evaluated_plainly
     turns.say(ready=versions("accelerate"), threads=torch.get_num_threads(), parameters=_size(model))
     while True:
         request = turns.next()

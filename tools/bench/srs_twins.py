@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from rec_core.training import IdEmbeddings
 from rec_core.training.batching import pad
 from rec_core.training.losses import full_softmax
-from rec_core.types import Histories
+from rec_core.types import HeldOut, Histories
 from rec_core.types.ids import Int64
 from rec_srs.blocks import Layout, attend, dropout
 
@@ -181,6 +181,28 @@ def padded_steps(model: PostNormSASRec, histories: Histories, batch: int, rate: 
             loss.backward()
             optimiser.step()
             yield int((y >= 0).sum()), loss.item()
+
+
+@torch.no_grad()
+def plain_evaluation(model: PostNormSASRec, held_out: HeldOut, n_items: int, batch: int) -> dict[str, float]:
+    """RecBole's way: padded rows, the whole score matrix, top 10, and a matrix of its size with the targets in it."""
+    histories, L, found = held_out.histories, model.max_length, []
+    table = model.items.table()[:n_items]
+    for start in range(0, len(histories), batch):
+        users = range(start, min(start + batch, len(histories)))
+        x, last_B = torch.zeros(len(users), L, dtype=torch.int64), torch.zeros(len(users), dtype=torch.int64)
+        for i, u in enumerate(users):
+            window = histories.items[histories.offsets[u] : histories.offsets[u + 1]][-L:]
+            x[i, : len(window)], last_B[i] = torch.from_numpy(window.astype(np.int64)), len(window) - 1
+        row_B = torch.arange(len(users))
+        scores_BV = model.padded(x)[row_B, last_B] @ table.T
+        top_BK = scores_BV.topk(10, dim=1).indices
+        targets_BV = torch.zeros_like(scores_BV, dtype=torch.int32)
+        targets_BV[row_B, torch.from_numpy(held_out.items[start : users.stop].astype(np.int64))] = 1
+        found.append(targets_BV.gather(1, top_BK))
+    hits_BK = torch.cat(found).double()
+    gain_K = 1 / torch.log2(torch.arange(10, dtype=torch.float64) + 2)
+    return {"hr@10": float(hits_BK.sum(1).mean()), "ndcg@10": float((hits_BK * gain_K).sum(1).mean())}
 
 
 # ---- SELFRec's LightGCN ----------------------------------------------------------------------------------------------

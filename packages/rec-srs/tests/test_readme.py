@@ -44,7 +44,7 @@ def test_the_quickstart_runs_on_data_with_such_titles_and_users(
     for program, *words in lines:
         if words[0] == "compare":
             succeed(rec_srs, "evaluate", "runs/sasrec")
-        extra = ["--epochs", "2"] if "sasrec" in words else []
+        extra = ["--epochs", "2"] if {"sasrec", "gru4rec"} & set(words) else []
         succeed({"rec-srs": rec_srs, "rec-core": rec_core}[program], *words, *extra)
     printed = capsys.readouterr().out
     assert "after Toy Story (1995), Star Wars (1977)" in printed
