@@ -197,7 +197,8 @@ def prepared(stage: Stage, name: str) -> tuple[Path, str]:
             users, items, interactions, shortest = SHAPES[name]
             world = World(
                 users=users, items=items, interactions=interactions, clusters=20, min_history=shortest,
-                history_spread=1.0 if name == "ml-1m" else 0.7, popularity=1.2, follow=0.3, seed=1,
+                history_spread=0.6 if name == "ml-1m" else 0.7, popularity=0.8 if name == "ml-1m" else 0.3, follow=0.3,
+                seed=1,
             )  # fmt: skip
             folder = stage.home / "data" / f"{name}-raw"
             with Progress(f"made-up {name}") as progress:

@@ -54,11 +54,27 @@ class PostNormBlock(nn.Module):
         fed_MD = self.outer(F.gelu(self.inner(hidden_MD)))
         return self.feed_norm(hidden_MD + dropout(fed_MD, self.share, self.training))
 
+    def plain(self, hidden_BLD: Tensor) -> Tensor:
+        """The same in the usual way: scores written out, a mask added to them, weights dropped too."""
+        B, L, D = hidden_BLD.shape
+        query_BHLK, key_BHLK, value_BHLK = (
+            linear(hidden_BLD).view(B, L, self.heads, -1).transpose(1, 2)
+            for linear in (self.query, self.key, self.value)
+        )
+        ahead_LL = torch.ones(L, L, dtype=torch.bool).triu(1) * -10_000.0
+        weights_BHLL = (query_BHLK @ key_BHLK.mT / (D // self.heads) ** 0.5 + ahead_LL).softmax(dim=-1)
+        mixed_BHLK = F.dropout(weights_BHLL, self.share, self.training) @ value_BHLK
+        mixed_BLD = self.out(mixed_BHLK.transpose(1, 2).reshape(B, L, D))
+        hidden_BLD = self.attention_norm(hidden_BLD + F.dropout(mixed_BLD, self.share, self.training))
+        fed_BLD = self.outer(F.gelu(self.inner(hidden_BLD)))
+        return self.feed_norm(hidden_BLD + F.dropout(fed_BLD, self.share, self.training))
+
 
 class PostNormSASRec(nn.Module):
     """RecBole 1.2's SASRec as a ``rec_core.training.SequenceModel``: the same function of the same weights.
 
-    What is packed and what the last block leaves out is as in ``rec_srs.sasrec``. Attention weights are not dropped.
+    What is packed and what the last block leaves out is as in ``rec_srs.sasrec``. In training, attention weights are
+    dropped in the usual way only.
     RecBole has a row for padding among the classes of its softmax; the table may therefore end with one row more than
     there are items.
     """
@@ -97,9 +113,12 @@ class PostNormSASRec(nn.Module):
         return hidden_TD
 
     def padded(self, items_BL: Tensor) -> Tensor:
-        """Vectors [B, L, D], pads computed like events."""
-        B, L = items_BL.shape
-        return self.tokens(items_BL, Layout.of(torch.full((B,), L), L)).view(B, L, -1)
+        """Vectors [B, L, D] in the usual way: pads are computed like events."""
+        hidden_BLD = self.norm(self.items(items_BL) + self.positions.weight[: items_BL.shape[1]])
+        hidden_BLD = F.dropout(hidden_BLD, self.share, self.training)
+        for block in self.blocks:
+            hidden_BLD = block.plain(hidden_BLD)
+        return hidden_BLD
 
     def loss(self, batch: PostNormBatch) -> tuple[Tensor, Tensor]:
         """All next events at once."""

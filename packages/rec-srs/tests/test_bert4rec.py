@@ -376,6 +376,23 @@ def test_dropout_acts_in_training_only() -> None:
         assert not torch.equal(model.encode(batch), model.encode(batch))
 
 
+@pytest.mark.parametrize("encoder", ["bert", "classic"])
+def test_the_inside_of_the_feed_forward_part_is_dropped_only_when_told_to(
+    encoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr("rec_srs.bert4rec.dropout", lambda x, share, training: (seen.append(x.shape[-1]), x)[1])
+    for inside, times in ((False, 0), (True, 2)):  # two blocks
+        seen.clear()
+        model = model_of(with_settings(SMALL, {"encoder": encoder, "inner_dropout": inside}))
+        for block in model.blocks:
+            block.inner, block.outer = nn.Linear(8, 5).double(), nn.Linear(5, 8).double()  # a width of its own
+        answering(model, [[1, 2]])
+        assert seen.count(5) == times
+        # besides: the input, each feed-forward part's result and, in BERT's blocks, that of attention
+        assert seen.count(8) == 1 + 2 * (2 if encoder == "bert" else 1)
+
+
 def test_maps_start_as_the_settings_say() -> None:
     # Xavier: uniform to sqrt(6 / (64 + 256)) = 0.137, deviation 0.137 / sqrt(3) = 0.079; small: 0.02 cut at 0.04
     for weights, deviation, most in (("xavier", 0.079, 0.137), ("small", 0.0176, 0.04)):

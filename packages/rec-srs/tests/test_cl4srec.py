@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import fields, replace
 from math import exp, floor, log
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,19 @@ def test_nt_xent_equals_the_sum_over_anchors(n: int, seed: int, tau: float) -> N
     torch.testing.assert_close(nt_xent(one, other, tau), nt_xent(other, one, tau))
 
 
+def test_nt_xent_in_blocks_has_the_value_and_gradients_of_the_whole_matrix() -> None:
+    torch.manual_seed(0)
+    one, other = (torch.randn(190, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))  # 380² > 2^17 cosines
+    unit = torch.nn.functional.normalize(torch.cat([one, other]), dim=1)
+    cosines = (unit @ unit.T / 0.3).fill_diagonal_(-torch.inf)
+    whole = torch.nn.functional.cross_entropy(cosines, torch.arange(380).roll(190))
+    expected = torch.autograd.grad(whole, [one, other])
+    for chunk_bytes in (1, 7 * 380 * 8, None):  # a view at a time, seven, all
+        found = nt_xent(one, other, 0.3, chunk_bytes=chunk_bytes)
+        torch.testing.assert_close(found, whole)
+        torch.testing.assert_close(torch.autograd.grad(found, [one, other]), expected)
+
+
 def test_nothing_to_tell_apart_is_a_loss_of_zero_with_a_gradient_of_zero() -> None:
     for rows in (0, 1):
         one = torch.ones(rows, 3, requires_grad=True)
@@ -295,6 +309,17 @@ def test_it_learns_and_answers(recwarn: pytest.WarningsRecorder) -> None:
     ranked = SequenceRecommender(model, 11).recommend(Histories.of([[1, 2, 3]]), 1)
     assert ranked.items.tolist() == [[4]]
     assert not recwarn.list
+
+
+def test_a_run_resumed_within_an_epoch_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    split, chosen, weights = walks(), replace(SMALL, dropout=0.3, attention_dropout=0.2), []
+    for name, stops in (("whole", (7,)), ("resumed", (3, 7))):  # 4 steps an epoch
+        for resume, steps in enumerate(stops):
+            model = model_of(chosen).float()
+            training = TrainSettings(batch_size=8, eval_every=0, max_steps=steps)
+            fit_sequence_model(model, split, training, run_dir=tmp_path / name, resume=bool(resume))
+        weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 @pytest.mark.parametrize(

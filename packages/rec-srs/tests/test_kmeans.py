@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from torch import Tensor
 
 from rec_core.errors import SettingsError
@@ -96,6 +97,26 @@ def test_seeds_are_drawn_far_apart_so_that_a_small_distant_group_is_not_missed()
     points = torch.cat([torch.randn(500, 2), torch.randn(2, 2) + 1000])  # a uniform draw of 2 misses it 99 times of 100
     for _ in range(10):
         assert (kmeans(points, 2, rounds=0).centres_KD.amax(dim=1) > 900).sum() == 1
+
+
+def test_the_next_seed_is_drawn_in_proportion_to_the_squared_distance() -> None:
+    points = torch.tensor([[0.0], [1.0], [2.0], [10.0]])
+    torch.manual_seed(0)
+    pairs = torch.stack([module._seeds(points, 2)[:, 0] for _ in range(3000)]).long()
+    first = torch.bincount(pairs[:, 0], minlength=11)[[0, 1, 2, 10]]
+    assert stats.chisquare(first.numpy()).pvalue > 1e-3
+    after_2 = torch.bincount(pairs[pairs[:, 0] == 2, 1], minlength=11)  # squares from 2: 4, 1, 0 and 64
+    expected = torch.tensor([4, 1, 64], dtype=torch.float64) / 69 * after_2.sum()
+    assert after_2[2] == 0
+    assert stats.chisquare(after_2[[0, 1, 10]].numpy(), expected.numpy()).pvalue > 1e-3
+
+
+def test_distances_are_summed_as_whole_numbers_which_every_device_does_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, seen = torch.Tensor.cumsum, []
+    monkeypatch.setattr(torch.Tensor, "cumsum", lambda x, dim: (seen.append(x), plain(x, dim))[1])
+    kmeans(torch.randn(3000, 4), 5)
+    assert len(seen) == 5
+    assert all(x.dtype == torch.int64 and x.min() >= 0 and x.sum() > 0 for x in seen)
 
 
 @pytest.mark.parametrize("k", [0, 4])

@@ -237,6 +237,12 @@ def test_weight_0_means_no_clusters_and_no_buffers() -> None:
     assert set(model.loss(batch_of(model.graph))[1]) == {"bpr", "l2"}
 
 
+def test_without_a_number_there_is_a_prototype_per_ten_nodes_of_the_smaller_side() -> None:
+    model = model_of(replace(SETTINGS, prototypes=0))  # 20 users, 30 items
+    assert model.prototypes == 20 // 10
+    assert len(model.user_centres_KD) == len(model.item_centres_KD) == 2
+
+
 def test_more_prototypes_than_nodes_is_refused_with_both_numbers() -> None:
     with pytest.raises(SettingsError, match=r"prototypes is 2,000, but there are only 20 users"):
         model_of(replace(SETTINGS, prototypes=2000))

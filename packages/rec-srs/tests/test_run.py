@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rec_core.artifacts import open_artifact
 from rec_core.dataset import read_dataset
@@ -25,7 +26,7 @@ from rec_core.runs import load_recommender
 from rec_core.testing.contracts import check_recommender
 from rec_core.testing.datasets import with_other_test_items
 from rec_core.training import SequenceRecommender, TrainSettings
-from rec_core.types import Histories, ItemEmbeddings, Split
+from rec_core.types import Histories, Interactions, ItemEmbeddings, Split
 from rec_srs import (
     NCLSettings,
     PairRecommender,
@@ -113,6 +114,40 @@ def test_changing_the_test_items_changes_no_weight(model: str, prepared: Path, t
         for name, data in (("a", prepared), ("b", other))
     ]
     assert hashes[0] == hashes[1]
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_an_augmentation_that_generated_nothing_changes_no_answer_and_one_that_did_changes_no_target(
+    model: str, prepared: Path
+) -> None:
+    split = read_dataset(prepared).split
+    events = split.interactions
+    none = replace(split, interactions=replace(events, generated=np.zeros(len(events), np.bool_)))
+    histories = split.held_out("valid").histories
+
+    def scores(of: Split) -> Any:
+        return trained(model, of, 1).score_all(histories)  # type: ignore[attr-defined]
+
+    expected = scores(split)
+    np.testing.assert_array_equal(scores(none), expected)
+    # a generated train event for every user: learnt from, asked for nowhere, no item of its own
+    first = np.flatnonzero(np.diff(events.users, prepend=-1) > 0)
+    rows = np.sort(np.concatenate([np.arange(len(events)), first]))
+    twice = np.diff(rows, prepend=-1) == 0
+    items = np.where(twice, (events.items[rows] + 20) % split.n_items, events.items[rows]).astype(np.int32)
+    times = None if events.timestamps is None else events.timestamps[rows]
+    more = Interactions(events.users[rows], items, split.n_users, split.n_items, times, generated=twice)
+    augmented = Split(more, np.where(twice, 0, split.part[rows]).astype(np.uint8), split.protocol)
+    for part in ("valid", "test"):
+        assert augmented.held_out(part).items.tolist() == split.held_out(part).items.tolist()  # type: ignore[arg-type]
+    assert not np.array_equal(scores(augmented), expected)
+
+
+def test_loading_a_run_draws_nothing_from_the_global_generator(prepared: Path, tmp_path: Path) -> None:
+    run = train_run(prepared, tmp_path / "run", model="sasrec", **small("sasrec"))
+    before = torch.get_rng_state()
+    load(run)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("model", SEQUENCE)

@@ -120,6 +120,29 @@ def test_windows_golden_lengths() -> None:
             assert batch.items_BL[0, 0] == n - 1 - positions
 
 
+def test_selfrecs_length_of_50_has_49_inputs_and_targets() -> None:
+    # n = 60: inputs are items 11..59 and targets 12..60, counted from 1
+    chosen = replace(SMALL, max_length=presets.selfrec_sasrec()[0].max_length, window="last")
+    model = model_of(chosen, n_items=61)
+    for n, positions in ((60, 49), (50, 49), (2, 1)):
+        batch = model.batch(Histories.of([list(range(1, n + 1))]), np.array([0]), generator(0, "batch"))
+        assert batch.targets_BL is not None
+        assert batch.items_BL.tolist() == [list(range(n - positions, n))]
+        assert batch.targets_BL.tolist() == [list(range(n - positions + 1, n + 1))]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("positions", ["from_end", "from_start"])
+def test_a_longer_max_length_changes_nothing_for_a_short_history(positions: Any, causal: bool) -> None:
+    short = model_of(replace(SMALL, positions=positions, causal=causal))
+    long = model_of(replace(short.settings, max_length=20))
+    long.load_state_dict({name: t for name, t in short.state_dict().items() if "positions" not in name}, strict=False)
+    with torch.no_grad():  # the rows of the position table that both use
+        own = slice(-6, None) if positions == "from_end" else slice(6)
+        long.positions.weight[own] = short.positions.weight
+    torch.testing.assert_close(vectors(short, [[3, 1, 4]]), vectors(long, [[3, 1, 4]]), rtol=1e-12, atol=1e-12)
+
+
 def test_random_windows_reach_every_event_and_depend_on_the_row_alone() -> None:
     model = model_of(replace(SMALL, max_length=4, window="random"), n_items=12)
     histories = Histories.of([list(range(12)), list(range(11, -1, -1)), [3, 2]])

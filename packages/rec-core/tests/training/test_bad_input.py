@@ -121,7 +121,7 @@ def test_too_little_memory_while_a_batch_is_made_or_validated_says_so():
         fit(model)
     model.where = "encode"
     with pytest.raises(
-        OutOfMemory, match=r"encoding a single history of 2 events \(batch_rows 512, halved down to 1\)"
+        OutOfMemory, match=r"encoding a single history of 2 events \(rows per pass were halved down to 1\)"
     ):
         fit(model)
 

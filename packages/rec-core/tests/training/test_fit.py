@@ -10,7 +10,7 @@ import torch
 from rec_core.errors import DataError, MissingExtra, SettingsError
 from rec_core.testing.tiny_sequence_model import TinySequenceModel
 from rec_core.training import IdEmbeddings, SequenceModel, TrainSettings, fit_sequence_model
-from rec_core.training.loop import TrainingError
+from rec_core.training.loop import FitResult, TrainingError
 from rec_core.training.progress import LogProgress, NoProgress
 from rec_core.types import Interactions, Split
 
@@ -293,6 +293,13 @@ def test_weight_decay_spares_biases_unless_told_otherwise():
     assert spared == pytest.approx(1.0, abs=1e-3)
     assert hit == pytest.approx(0.9**3, abs=1e-2)  # three steps, each times 1 - rate × decay
     assert weight < 0.75 * TinySequenceModel.seeded(12, seed=1).mix.weight.abs().mean().item()
+
+
+@pytest.mark.parametrize(("first", "second", "step"), [(0.4, 0.5, 4), (0.5, 0.4, 3)])
+def test_of_two_validations_after_as_many_whole_epochs_the_best_is_the_better_one(first, second, step):
+    evaluations = [{"epoch": 1, "step": 3, "ndcg@10": first}, {"epoch": 1, "step": 4, "ndcg@10": second}]
+    result = FitResult("ndcg@10", 0.5, 1, 1, 4, 0.1, "max_steps", evaluations)
+    assert result.best["step"] == step
 
 
 def test_max_steps_stops_in_the_middle_of_an_epoch_and_validates_there():

@@ -56,6 +56,39 @@ def test_float32_is_as_close_to_float64_as_the_plain_path_is():
 
 
 @pytest.mark.parametrize("path", ["plain", "chunked"])
+@pytest.mark.parametrize("chunk_bytes", [1, None])
+def test_what_is_left_out_is_no_part_of_the_sum_and_gets_no_gradient(path, chunk_bytes):
+    hidden, table, targets = example(12, 7, 3)
+    left_out = (targets + 1 + torch.arange(12) % 6) % 7  # every other item once or twice
+    found = with_gradients(hidden, table, targets, left_out_N=left_out, path=path, chunk_bytes=chunk_bytes)
+    own, other = hidden.clone().requires_grad_(), table.clone().requires_grad_()
+    terms = []
+    for vector, target, absent in zip(own, targets.tolist(), left_out.tolist(), strict=True):
+        scores = [vector @ other[item] for item in range(7) if item != absent]
+        terms.append(torch.stack(scores).logsumexp(0) - vector @ other[target])
+    expected = torch.stack(terms).mean()
+    (3 * expected).backward()
+    for ours, twin in zip(found, (expected.detach(), own.grad, other.grad), strict=True):
+        torch.testing.assert_close(ours, twin, rtol=1e-12, atol=1e-13)
+
+
+def test_the_native_path_leaves_nothing_out():
+    hidden, table, targets = example(3, 4, 2)
+    with pytest.raises(SettingsError, match="use path='chunked' to leave some out"):
+        full_softmax(hidden, table, targets, left_out_N=(targets + 1) % 4, path="native")
+
+
+def test_without_gradients_none_are_made(monkeypatch):
+    hidden, table, targets = example(300, 500, 4)
+    wanted = full_softmax(hidden.requires_grad_(), table.requires_grad_(), targets)
+    monkeypatch.setattr(torch.Tensor, "index_add_", None)  # what a gradient of the table would need
+    with torch.no_grad():
+        found = full_softmax(hidden, table, targets)
+    assert found.item() == wanted.item()
+    assert not found.requires_grad
+
+
+@pytest.mark.parametrize("path", ["plain", "chunked"])
 def test_scores_beyond_the_range_of_exp_stay_finite(path):
     hidden, table, targets = example(10, 20, 4, torch.float32)
     loss, *gradients = with_gradients(hidden * 1e3, table, targets, path=path)

@@ -86,3 +86,22 @@ def test_the_models_mode_is_left_as_it_was_and_vectors_are_copies(recommender):
     before = recommender.model.items.weight.detach().clone()
     recommender.item_vectors()[:] = 0
     assert torch.equal(recommender.model.items.weight, before)
+
+
+def test_rows_are_encoded_by_the_events_they_hold(monkeypatch):
+    from rec_core.training import sequence_recommender
+
+    monkeypatch.setattr(sequence_recommender, "_EVENTS", {True: 6, False: 6})
+    model = TinySequenceModel.seeded(10)
+    whole = SequenceRecommender(model, batch_rows=4).encode(HISTORIES)
+    passes = []
+    make = model.batch
+
+    def batch(histories, rows, rng):
+        passes.append(rows.tolist())
+        return make(histories, rows, rng)
+
+    monkeypatch.setattr(model, "batch", batch)
+    np.testing.assert_allclose(SequenceRecommender(model).encode(HISTORIES), whole, rtol=1e-5)
+    # lengths 1, 2, 3, 4 in rows 1, 2, 3, 0: two rows of at most 2 make 4 places, three of at most 3 would make 9
+    assert passes == [[1, 2], [3], [0]]

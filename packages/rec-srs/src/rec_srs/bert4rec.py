@@ -66,7 +66,7 @@ class Block(nn.Module):
 
     def forward(self, hidden_BLD: Tensor, bias_B11L: Tensor | None, read: tuple[Tensor, Tensor] | None) -> Tensor:
         """[B, L, D], or [N, D] with ``read`` = (read_BM, read_N) of the batch; ``bias_B11L`` is -inf at pads."""
-        settings, dropped = self.settings, self._dropped
+        settings = self.settings
         (B, L, D), H = hidden_BLD.shape, settings.heads
         asking_BMD = hidden_BLD
         if read is not None:
@@ -90,9 +90,14 @@ class Block(nn.Module):
             mixed, asking = (x_BMD.flatten(0, 1).index_select(0, read[1]) for x_BMD in (mixed, asking))
         if self.classic:
             hidden = self.feed_norm(asking + self.out(mixed))
-            return hidden + dropped(self.outer(dropped(self._activate(self.inner(hidden)))))
-        hidden = self.attention_norm(asking + dropped(self.out(mixed)))
-        return cast(Tensor, self.feed_norm(hidden + dropped(self.outer(self._activate(self.inner(hidden))))))
+            return hidden + self._fed(hidden)
+        hidden = self.attention_norm(asking + self._dropped(self.out(mixed)))
+        return cast(Tensor, self.feed_norm(hidden + self._fed(hidden)))
+
+    def _fed(self, hidden: Tensor) -> Tensor:
+        """The feed-forward part."""
+        inner = self._activate(self.inner(hidden))
+        return self._dropped(self.outer(self._dropped(inner) if self.settings.inner_dropout else inner))
 
     def _dropped(self, values: Tensor) -> Tensor:
         return dropout(values, self.settings.dropout, self.training)

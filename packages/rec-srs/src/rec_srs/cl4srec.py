@@ -23,7 +23,7 @@ from rec_core.training.batching import micro_batches, row_uniforms
 from rec_core.types import Histories
 from rec_core.types.ids import Int64
 from rec_srs.config import CL4SRecSettings
-from rec_srs.contrastive import info_nce
+from rec_srs.contrastive import contrast, info_nce
 from rec_srs.sasrec import SASRec, SASRecBatch
 
 PIECES = 4  # length-sorted pieces in which a step's rows, and its views, go through the encoder
@@ -158,21 +158,17 @@ class CL4SRec(nn.Module):
         return self.sasrec.encode(batch)
 
 
-def nt_xent(one_ND: Tensor, other_ND: Tensor, temperature: float) -> Tensor:
+def nt_xent(one_ND: Tensor, other_ND: Tensor, temperature: float, *, chunk_bytes: int | None = None) -> Tensor:
     """NT-Xent (Chen et al. 2020, arXiv 2002.05709): each of the 2N views is told from the 2 (N - 1) of other rows.
 
     Mean over views of -log softmax(cosines / temperature)[the row's other view], a view's cosine with itself left out.
-    Computed in float32 or wider, under autocast too. Swapping the views changes nothing; 0 for a single row and for
-    none. The 2N x 2N cosines are held at once: 64 MiB for 2048 rows.
+    In blocks and in float32 or wider, as :func:`rec_srs.contrastive.contrast` does it. Swapping the views changes
+    nothing; 0 for a single row and for none.
     """
-    dtype = torch.promote_types(one_ND.dtype, torch.float32)
-    with torch.autocast(one_ND.device.type, enabled=False):
-        unit_VD = F.normalize(torch.cat([one_ND, other_ND]).to(dtype), dim=1)
-        if len(one_ND) < 2:
-            return unit_VD.sum() * 0.0
-        places_V = torch.arange(len(unit_VD), device=unit_VD.device)
-        cosine_VV = (unit_VD @ unit_VD.T / temperature).masked_fill(places_V[:, None] == places_V, -torch.inf)
-        return F.cross_entropy(cosine_VV, places_V.roll(len(one_ND)))
+    view_VD = torch.cat([one_ND, other_ND])
+    places_V = torch.arange(len(view_VD), device=view_VD.device)
+    partners_V = places_V.roll(len(one_ND))
+    return contrast(view_VD, view_VD, partners_V, temperature, left_out_N=places_V, chunk_bytes=chunk_bytes)
 
 
 # ---- views -------------------------------------------------------------------------------------------------------

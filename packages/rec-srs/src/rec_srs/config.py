@@ -182,6 +182,8 @@ class BERT4RecSettings(SequenceSettings):
     """How maps start: Xavier-uniform, which learns much sooner; small: normal of deviation 0.02, as the original."""
     activation: Literal["gelu", "relu"] = "gelu"
     """Between the two maps of a block's feed-forward part."""
+    inner_dropout: bool = False
+    """Whether what stands between these two maps is dropped too, as LLMEmb has it; no: their result alone."""
     head: Literal["projection", "none"] = "projection"
     """projection: one more map, GELU and norm before items are scored; none: the encoder's vector itself."""
     output_bias: bool = True
@@ -411,8 +413,8 @@ class NCLSettings(PairSettings):
     """The context is the output of layer 2 x hops."""
     prototype_weight: float = 1e-7
     """Weight of the loss between a node and its cluster's centre; 0 = none, and no clustering."""
-    prototypes: int = 2000
-    """Clusters of users, and as many of items."""
+    prototypes: int = 0
+    """Clusters of users, and as many of items; 0 = a tenth of the smaller side, at most the paper's 2000."""
     warmup_epochs: int = 20
     """Epochs before the first clustering."""
     prototype_negatives: Literal["all", "batch"] = "all"
@@ -426,7 +428,7 @@ class NCLSettings(PairSettings):
             _check(getattr(self, name) >= 0, f"{name.replace('_', '-')} must be at least 0; got {getattr(self, name)}")
         _check(self.hops >= 1, f"hops must be at least 1; got {self.hops}")
         _check(self.layers >= 2 * self.hops, f"layers ({self.layers}) must be at least 2 x hops ({2 * self.hops})")
-        _check(self.prototypes >= 1, f"prototypes must be at least 1; got {self.prototypes}")
+        _check(self.prototypes >= 0, f"prototypes must be at least 0; got {self.prototypes}")
         _check(self.warmup_epochs >= 0, f"warmup-epochs must be at least 0; got {self.warmup_epochs}")
         _check_choice("prototype-negatives", self.prototype_negatives, ("all", "batch"))
 
@@ -457,5 +459,8 @@ class PairTraining(TrainSettings):
     """Largest L2 norm of the gradient; 0 = no clipping."""
     eval_every: int = 5
     """Epochs between validations; 0 = never: the last weights are then kept."""
+    patience: int = 20
+    """Validations without a better value before training stops; 0 = never stop early. Long, because SimGCL's values
+    fall on small data before they climb."""
     metric: str = "ndcg@20"
     """What validation decides by; larger is better, except for names that end in "loss"."""

@@ -17,12 +17,14 @@ def contrast(
     partners_N: Tensor,
     temperature: float,
     *,
+    left_out_N: Tensor | None = None,
     chunk_bytes: int | None = None,
 ) -> Tensor:
     """Mean over anchors of -log softmax(cos(anchor, others) / temperature)[partner]; 0 for no anchors.
 
     partners_N    int64, the row of ``others`` that belongs to each anchor; all rows stand in the denominator, the
                   partner's too
+    left_out_N    int64, a row per anchor that does not stand there (never the partner)
     chunk_bytes   most scratch for the cosines, as in :func:`rec_core.training.losses.full_softmax`
 
     Equals that softmax of unit vectors divided by the temperature, so it is computed by it: with its gradients, chunk
@@ -34,7 +36,7 @@ def contrast(
     with torch.autocast(anchors_ND.device.type, enabled=False):
         unit_ND = F.normalize(anchors_ND.to(dtype), dim=1)
         unit_MD = F.normalize(others_MD.to(dtype), dim=1)
-        return full_softmax(unit_ND / temperature, unit_MD, partners_N, chunk_bytes=chunk_bytes)
+        return full_softmax(unit_ND / temperature, unit_MD, partners_N, left_out_N=left_out_N, chunk_bytes=chunk_bytes)
 
 
 def info_nce(view_ND: Tensor, other_ND: Tensor, temperature: float, *, chunk_bytes: int | None = None) -> Tensor:

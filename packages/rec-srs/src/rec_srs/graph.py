@@ -102,6 +102,20 @@ class InteractionGraph:
         mean, own = _RowsOfMean.apply(self, x_MD, nodes, layers, first)
         return mean, own
 
+    def fold_in(self, x_MD: Tensor, layers: int, first: int = 0) -> Tensor:
+        """What the items pass on to someone who reads them and is read by none, [I, D]; 0 for items without an edge.
+
+        Row i is sum over k = 0 .. L-1 of e_i(k) / (n sqrt(d_i)), with e(k) = A_hat^k x, d_i the item's degree and n the
+        number of layers ``first`` .. L. She, with the distinct items H, gets sum over H of e_i(k) / sqrt(|H| d_i) as
+        layer k + 1 and has 0 as layer 0, so her mean is the sum of H's rows over sqrt(|H|). Vectors and degrees of
+        items are those of the graph, without her effect on them. For a user of the graph with her own items this is
+        exactly her :meth:`mean_of_layers`, less x / n where layer 0 is in the mean.
+        """
+        _check_layers(layers, first)
+        items_ID = self.mean_of_layers(x_MD, layers - 1)[self.n_users :] * (layers / (layers + 1 - first))
+        degrees_I = self.item_degrees_I.to(x_MD.device, x_MD.dtype)
+        return torch.where(degrees_I > 0, degrees_I.rsqrt(), 0.0)[:, None] * items_ID
+
     def _times(self, x_MD: Tensor) -> Tensor:
         self.products += 1
         matrix = self.adjacency(x_MD.device, x_MD.dtype)

@@ -52,13 +52,16 @@ def kmeans(points_ND: Tensor, k: int, *, start_KD: Tensor | None = None, rounds:
 def _seeds(points_ND: Tensor, k: int) -> Tensor:
     """Each next seed is a point drawn in proportion to its squared distance from the nearest seed so far."""
     square_N = points_ND.square().sum(dim=1)
-    uniform_K = torch.rand(k).to(points_ND)
     chosen_K = torch.zeros(k, dtype=torch.int64, device=points_ND.device)
     distance_N = torch.ones_like(square_N)
-    for i in range(k):
-        cumulated_N = distance_N.cumsum(0)
+    finest = (1 << 62) // len(points_ND)  # what the largest distance counts, so that no sum exceeds int64
+    for i, uniform in enumerate(torch.rand(k, dtype=torch.float64).tolist()):
+        # Summed as whole numbers: float32 loses points of a long sum, and on a GPU no sum of floats is deterministic.
+        share_N = distance_N / distance_N.max().clamp(min=torch.finfo(distance_N.dtype).tiny)
+        cumulated_N = (share_N * 2.0 ** (finest.bit_length() - 1)).to(torch.int64).cumsum(0)
+        drawn = torch.tensor([int(uniform * int(cumulated_N[-1]))], device=cumulated_N.device)
         # right: a point at distance 0 does not raise the sum, so it is never the first above
-        at = torch.searchsorted(cumulated_N, uniform_K[i] * cumulated_N[-1], right=True).clamp_(max=len(points_ND) - 1)
+        at = torch.searchsorted(cumulated_N, drawn, right=True).clamp_(max=len(points_ND) - 1)[0]
         chosen_K[i] = at
         to_seed_N = (square_N + square_N[at] - 2 * (points_ND @ points_ND[at])).clamp_(min=0)
         distance_N = to_seed_N if i == 0 else torch.minimum(distance_N, to_seed_N)

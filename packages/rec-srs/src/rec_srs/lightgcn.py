@@ -48,18 +48,8 @@ class LightGCN(nn.Module):
         return mean_MD[: self.graph.n_users], mean_MD[self.graph.n_users :]
 
     def fold_in(self) -> Tensor | None:
-        """Row i is sum over k = 0 .. L-1 of e_i(k) / ((L + 1) sqrt(d_i)), d_i the item's degree; 0 where d_i is 0.
-
-        What the propagation gives someone who reads the items H of the graph and is read by none: her layer k + 1 is
-        the sum over H of e_i(k) / sqrt(|H| d_i), her layer 0 is 0; vectors and degrees of items are those of training.
-        For a user of the graph with her training items it is exactly her own vector less p_u / (L + 1).
-        """
-        layers = self.settings.layers
-        tables_MD = torch.cat([self.users, self.items])
-        # the mean of layers 0 .. L-1 times L / (L + 1)
-        items_ID = self.graph.mean_of_layers(tables_MD, layers - 1)[self.graph.n_users :] * (layers / (layers + 1))
-        degrees_I = self.graph.item_degrees_I.to(items_ID.device, items_ID.dtype)
-        return torch.where(degrees_I > 0, degrees_I.rsqrt(), 0.0)[:, None] * items_ID
+        """:meth:`InteractionGraph.fold_in`: a user of the graph gets exactly her own vector less p_u / (L + 1)."""
+        return self.graph.fold_in(torch.cat([self.users, self.items]), self.settings.layers)
 
     def begin_epoch(self, epoch: int) -> None:
         """Nothing."""

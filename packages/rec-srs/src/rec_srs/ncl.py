@@ -43,20 +43,22 @@ class NCL(nn.Module):
         super().__init__()
         self.graph, self.settings = graph, settings
         self.trained = {"user": graph.user_degrees_U > 0, "item": graph.item_degrees_I > 0}
+        smaller = min(int(trained.sum()) for trained in self.trained.values())
+        self.prototypes = settings.prototypes or max(1, min(2000, smaller // 10))
         if settings.prototype_weight:
             for kind, trained in self.trained.items():
-                if settings.prototypes > (nodes := int(trained.sum())):
+                if self.prototypes > (nodes := int(trained.sum())):
                     raise SettingsError(
-                        f"prototypes is {settings.prototypes:,}, but there are only {nodes:,} {kind}s with a training "
+                        f"prototypes is {self.prototypes:,}, but there are only {nodes:,} {kind}s with a training "
                         f"pair to cluster: lower --prototypes, or switch the prototypes off with --prototype-weight 0"
                     )
         self.users = nn.Parameter(nn.init.xavier_uniform_(torch.empty(graph.n_users, settings.dim)))
         self.items = nn.Parameter(nn.init.xavier_uniform_(torch.empty(graph.n_items, settings.dim)))
         if settings.prototype_weight:
             self.register_buffer("clustered", torch.tensor(False))
-            self.register_buffer("user_centres_KD", torch.zeros(settings.prototypes, settings.dim))
+            self.register_buffer("user_centres_KD", torch.zeros(self.prototypes, settings.dim))
             self.register_buffer("user_cluster_U", torch.zeros(graph.n_users, dtype=torch.int64))
-            self.register_buffer("item_centres_KD", torch.zeros(settings.prototypes, settings.dim))
+            self.register_buffer("item_centres_KD", torch.zeros(self.prototypes, settings.dim))
             self.register_buffer("item_cluster_I", torch.zeros(graph.n_items, dtype=torch.int64))
 
     @property
@@ -136,7 +138,7 @@ class NCL(nn.Module):
         ):
             nodes_N = torch.nonzero(trained).flatten().to(table_D.device)
             start_KD = centres_KD if bool(self.clustered) else None
-            found = kmeans(table_D[nodes_N], self.settings.prototypes, start_KD=start_KD)
+            found = kmeans(table_D[nodes_N], self.prototypes, start_KD=start_KD)
             centres_KD.copy_(found.centres_KD)
             cluster[nodes_N] = found.cluster_N
         self.clustered.fill_(True)
@@ -147,11 +149,5 @@ class NCL(nn.Module):
         return mean_MD[: self.graph.n_users], mean_MD[self.graph.n_users :]
 
     def fold_in(self) -> Tensor | None:
-        """Row i is sum over k = 0 .. L-1 of e_i(k) / ((L + 1) sqrt(d_i)), d_i the item's degree; 0 where d_i is 0.
-
-        As in :meth:`rec_srs.lightgcn.LightGCN.fold_in`: the vector of a user of the graph less p_u / (L + 1).
-        """
-        layers = self.settings.layers
-        items_ID = self.graph.mean_of_layers(torch.cat([self.users, self.items]), layers - 1)[self.graph.n_users :]
-        degrees_I = self.graph.item_degrees_I.to(items_ID.device, items_ID.dtype)
-        return torch.where(degrees_I > 0, degrees_I.rsqrt(), 0.0)[:, None] * items_ID * (layers / (layers + 1))
+        """:meth:`InteractionGraph.fold_in`: a user of the graph gets exactly her own vector less p_u / (L + 1)."""
+        return self.graph.fold_in(torch.cat([self.users, self.items]), self.settings.layers)

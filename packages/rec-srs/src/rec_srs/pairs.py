@@ -7,17 +7,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rec_core.errors import DataError, SettingsError, nearest
+from rec_core.errors import DataError, SettingsError
 from rec_core.randomness import torch_generator
 from rec_core.training import FitResult, Progress, Step, StepLoss, TrainSettings, fit
-from rec_core.types import Candidates, Histories, Rankings, Scores, Split
+from rec_core.training.validation import check_metric, validate
+from rec_core.types import Candidates, HeldOut, Histories, Rankings, Scores, Split
 from rec_core.types.ids import Bool, Float32
 from rec_srs.config import PairSettings
 from rec_srs.graph import InteractionGraph
@@ -203,7 +204,7 @@ class _PairTask:
     """The train pairs of a split as steps, and ranking its valid rows as evaluation."""
 
     def __init__(self, model: PairModel, split: Split, settings: TrainSettings, also: Mapping[str, str]) -> None:
-        _check_metric(settings.metric)
+        check_metric(settings.metric)
         self.model, self.split, self.settings, self.also = model, split, settings, also
         self.module = _Loss(model)
         self.train = split.train
@@ -278,24 +279,12 @@ class _PairTask:
             )
 
     @cached_property
-    def _held_out(self) -> Any:
+    def _held_out(self) -> HeldOut:
         return self.split.held_out("valid")
 
     def evaluate(self) -> dict[str, float]:
         """Full ranking of the valid part, seen items excluded."""
-        from rec_core.evaluation import evaluate
-
-        if not len(self._held_out):
-            return {}
-        name, _, k = self.settings.metric.partition("@")
-        found = evaluate(
-            PairRecommender.of(self.model),
-            self._held_out,
-            train=self.train,
-            ks=(int(k or 10),),
-            metrics=tuple({name, "hr", "ndcg"}),
-        ).summary()
-        return {name: value for name, value in found.items() if "/" not in name and name != "users"}
+        return validate(PairRecommender.of(self.model), self._held_out, self.train, self.settings.metric)
 
 
 def _whole_step(model: PairModel) -> str:
@@ -303,15 +292,6 @@ def _whole_step(model: PairModel) -> str:
         f"the loss of {type(model).__name__} reads a step as a whole (it compares its pairs with each other, or takes "
         f"norms that are not squared), so that a step cannot be divided"
     )
-
-
-def _check_metric(metric: str) -> None:
-    """Before hours of training, not after the first epoch."""
-    from rec_core.evaluation.evaluate import ALL_METRICS
-
-    name = metric.partition("@")[0]
-    if name not in ALL_METRICS:
-        raise SettingsError(f"ranking gives no metric {metric!r}{nearest(name, ALL_METRICS)}")
 
 
 # ---- answers -----------------------------------------------------------------------------------------------------

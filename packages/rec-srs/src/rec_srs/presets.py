@@ -248,6 +248,7 @@ def llmemb_bert4rec() -> tuple[BERT4RecSettings, TrainSettings]:
         initial_std=0.0,
         encoder="classic",
         activation="relu",
+        inner_dropout=True,
         head="none",
         output_bias=False,
         mask_share=0.6,

@@ -102,15 +102,8 @@ class SimGCL(nn.Module):
         return mean_MD[: self.graph.n_users], mean_MD[self.graph.n_users :]
 
     def fold_in(self) -> Tensor | None:
-        """Row i is sum over k = 0 .. L-1 of e_i(k) / (L sqrt(d_i)), d_i the item's degree; 0 where d_i is 0.
-
-        What follows from the propagation for someone with the distinct items H: layer k + 1 gives her
-        sum over H of e_i(k) / sqrt(|H| d_i). The items' vectors are those of the training graph, without her effect on
-        them. For a user of the graph with her training items this is exactly her vector: it has no layer 0.
-        """
-        items_ID = self.graph.mean_of_layers(torch.cat([self.users, self.items]), self.settings.layers - 1)
-        degrees_I = self.graph.item_degrees_I.to(items_ID.device, items_ID.dtype)
-        return torch.where(degrees_I > 0, degrees_I.rsqrt(), 0.0)[:, None] * items_ID[self.graph.n_users :]
+        """:meth:`InteractionGraph.fold_in`: a user of the graph gets exactly her own vector, which has no layer 0."""
+        return self.graph.fold_in(torch.cat([self.users, self.items]), self.settings.layers, first=1)
 
     def begin_epoch(self, epoch: int) -> None:
         """Nothing."""

@@ -77,7 +77,6 @@ SPACES: Mapping[str, Space] = {
         "temperature": Between(0.03, 0.3, log=True),
         "structure_weight": Between(1e-8, 1e-4, log=True),
         "prototype_weight": Between(1e-9, 1e-5, log=True),
-        "prototypes": Between(50, 2000, log=True),
     },
     "gru4rec": {
         "dim": OneOf((64, 128, 256)),

@@ -258,10 +258,13 @@ def load(path: Path | str | Artifact) -> Recommender:
             artifact.array("fold_in") if artifact.has("fold_in.npy") else None,
             artifact.array("trained_users"),
         )
+    import torch
+
     from rec_core.training import IdEmbeddings, SequenceRecommender
 
     settings = kind.settings(**artifact.settings["model"])
-    model = kind.load()(IdEmbeddings(n_items, settings.dim), settings)
+    with torch.random.fork_rng(devices=[]):  # first weights are drawn for nothing
+        model = kind.load()(IdEmbeddings(n_items, settings.dim), settings)
     model.load_state_dict(artifact.torch_tensors("weights"))
     return SequenceRecommender(model, provenance=_provenance(artifact))
 

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from rec_core.artifacts import Artifact, Writer, check_output, create, open_artifact
 from rec_core.dataset import read_dataset
-from rec_core.errors import DataError, SettingsError, nearest, require
+from rec_core.errors import DataError, SettingsError, require
 from rec_core.randomness import generator
 from rec_core.settings import check_values
 from rec_core.training.progress import NoProgress
+from rec_core.training.validation import check_metric, validate
 from rec_core.types import Split
 from rec_srs.models import ModelKind, model_kind
 from rec_srs.spaces import Between, OneOf, Range, Space, search_space, stages
@@ -231,8 +232,6 @@ def _check(
     prune_after: int,
 ) -> None:
     """Everything that can be known to go wrong before the first trial."""
-    from rec_core.evaluation.evaluate import ALL_METRICS
-
     if trials < 1:
         raise SettingsError(f"trials must be at least 1; got {trials}")
     if timeout is not None and not timeout > 0:
@@ -241,9 +240,8 @@ def _check(
         raise SettingsError(f"prune-after must be at least 0; got {prune_after}")
     if training is not None and training.eval_every == 0:
         raise SettingsError("tuning compares validations: eval-every must be at least 1")
+    check_metric(metric)
     name, at, k = metric.partition("@")
-    if name not in ALL_METRICS:
-        raise SettingsError(f"ranking gives no metric {metric!r}{nearest(name, ALL_METRICS)}")
     if name != "auc" and not (at and k.isdigit() and int(k) >= 1):
         raise SettingsError(f"metric is a name with its cut-off, e.g. 'ndcg@10'; got {metric!r}")
     if not len(split.held_out("valid")):
@@ -450,13 +448,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _validate_closed_form(kind: ModelKind, split: Split, settings: Any, metric: str) -> float:
-    from rec_core.evaluation import evaluate
-
     train = split.train
-    name, _, k = metric.partition("@")
-    recommender = kind.load()(train, settings)
-    found = evaluate(recommender, split.held_out("valid"), train=train, ks=(int(k or 10),), metrics=(name,))
-    return float(found.summary()[metric])
+    return validate(kind.load()(train, settings), split.held_out("valid"), train, metric)[metric]
 
 
 def _better(trials: Collection[Trial], metric: str) -> list[Trial]:

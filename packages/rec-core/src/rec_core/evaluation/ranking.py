@@ -125,7 +125,8 @@ def n_competitors(held_out: HeldOut, n_items: int, *, exclude_seen: bool = True)
         histories = held_out.histories
         known = histories.items < n_items  # a history may hold cold items, which are not ranked
         gone = np.concatenate([gone, (_rows_of(histories.offsets) * n_items + histories.items)[known]])
-    return n_items - np.bincount(np.unique(gone) // n_items, minlength=len(held_out))
+    gone.sort()  # np.unique hashes first, which takes longer than all ranks of MovieLens-1M
+    return n_items - np.bincount(gone[np.diff(gone, prepend=-1) > 0] // n_items, minlength=len(held_out))
 
 
 def _ranks_in(block: ScoreBlock, part: HeldOut, exclude_seen: bool) -> tuple[Int64, Int64]:

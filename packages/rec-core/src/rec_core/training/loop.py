@@ -146,7 +146,9 @@ class FitResult:
     @property
     def best(self) -> dict[str, float]:
         """The best validation: epoch, step and all metrics; {} without validation."""
-        return next((dict(e) for e in self.evaluations if e["epoch"] == self.best_epoch), {})
+        # max_steps may end a run inside an epoch: two validations then bear one number of epochs passed
+        found = (e for e in self.evaluations if e["epoch"] == self.best_epoch and e[self.metric] == self.best_value)
+        return next((dict(e) for e in found), {})
 
 
 @dataclass(slots=True)

@@ -23,13 +23,20 @@ _TINY = 1 << 17  # logits up to which the plain path is faster or equal (100 tar
 
 
 def full_softmax(
-    hidden_ND: Tensor, table_VD: Tensor, targets_N: Tensor, *, path: Path = "auto", chunk_bytes: int | None = None
+    hidden_ND: Tensor,
+    table_VD: Tensor,
+    targets_N: Tensor,
+    *,
+    left_out_N: Tensor | None = None,
+    path: Path = "auto",
+    chunk_bytes: int | None = None,
 ) -> Tensor:
     """Mean over targets of −log softmax(hidden · tableᵀ)[target]; 0 (with a gradient of 0) when there is no target.
 
     hidden_ND     what the model says before each target
     table_VD      one vector per item; the softmax runs over all V of them
     targets_N     int64 item ids
+    left_out_N    int64, one item per target that its softmax does not run over (never the target itself)
     chunk_bytes   most scratch for logits; None = 8 MiB on a CPU, 512 MiB on a GPU. At least one row of V is held
 
     path:
@@ -37,7 +44,8 @@ def full_softmax(
     - ``plain``: ``F.cross_entropy`` of the whole matrix, the twin that the others are tested against;
     - ``chunked``: gradients are made together with the loss, chunk by chunk, so that memory is the budget plus the two
       gradients. First derivatives only;
-    - ``native``: ``F.linear_cross_entropy`` with chunks, in torch releases that have it (:class:`SettingsError` else);
+    - ``native``: ``F.linear_cross_entropy`` with chunks, in torch releases that have it (:class:`SettingsError` else,
+      and with ``left_out_N``, which it does not know);
     - ``auto``: plain for a handful of logits, chunked above.
 
     Under bfloat16 autocast the matrix products are in bfloat16 and the softmax in float32. Under float16 autocast the
@@ -51,8 +59,13 @@ def full_softmax(
         # Not yet measured on a GPU.
         path = "plain" if targets_N.numel() * table_VD.shape[0] <= _TINY else "chunked"
     if path == "plain":
-        return F.cross_entropy(hidden_ND @ table_VD.T, targets_N)
+        logits_NV = hidden_ND @ table_VD.T
+        if left_out_N is not None:
+            logits_NV = logits_NV.scatter(1, left_out_N[:, None], -torch.inf)
+        return F.cross_entropy(logits_NV, targets_N)
     if path == "native":
+        if left_out_N is not None:
+            raise SettingsError("linear_cross_entropy runs over all items; use path='chunked' to leave some out")
         if not hasattr(F, "linear_cross_entropy"):
             raise SettingsError(f"torch {torch.__version__} has no linear_cross_entropy; use path='chunked'")
         options = torch.nn.LinearCrossEntropyOptions()
@@ -61,7 +74,9 @@ def full_softmax(
         raise SettingsError(f"there is no softmax path {path!r}{nearest(path, ('auto', 'plain', 'chunked', 'native'))}")
     if chunk_bytes is None:
         chunk_bytes = CHUNK_BYTES_CPU if hidden_ND.device.type == "cpu" else CHUNK_BYTES_GPU
-    loss: Tensor = _ChunkedSoftmax.apply(hidden_ND, table_VD, targets_N, chunk_bytes)  # type: ignore[no-untyped-call]
+    loss: Tensor = _ChunkedSoftmax.apply(  # type: ignore[no-untyped-call]
+        hidden_ND, table_VD, targets_N, left_out_N, chunk_bytes, torch.is_grad_enabled()
+    )
     return loss
 
 
@@ -81,14 +96,22 @@ class _ChunkedSoftmax(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Tensor, table_VD: Tensor, targets_N: Tensor, chunk_bytes: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden_ND: Tensor,
+        table_VD: Tensor,
+        targets_N: Tensor,
+        left_out_N: Tensor | None,
+        chunk_bytes: int,
+        wants: bool,
+    ) -> Tensor:
         dtype = _product_dtype(hidden_ND, table_VD)
         wide = torch.promote_types(dtype, torch.float32)
         with torch.autocast(hidden_ND.device.type, enabled=False):
             hidden, table = hidden_ND.to(dtype), table_VD.to(dtype)
             n, items = len(targets_N), len(table)
             rows = max(1, min(n, chunk_bytes // (items * wide.itemsize)))
-            wants_hidden, wants_table = ctx.needs_input_grad[:2]
+            wants_hidden, wants_table = (wants and needed for needed in ctx.needs_input_grad[:2])
             grad_ND = torch.empty(hidden.shape, dtype=wide, device=hidden.device) if wants_hidden else None
             grad_VD = torch.zeros(table.shape, dtype=wide, device=table.device) if wants_table else None
             scratch = torch.empty(rows, items, dtype=dtype, device=hidden.device)
@@ -96,6 +119,8 @@ class _ChunkedSoftmax(torch.autograd.Function):
             for start in range(0, n, rows):
                 hidden_CD, targets_C = hidden[start : start + rows], targets_N[start : start + rows]
                 logits_CV = torch.mm(hidden_CD, table.T, out=scratch[: len(targets_C)]).to(wide)
+                if left_out_N is not None:
+                    logits_CV.scatter_(1, left_out_N[start : start + rows, None], -torch.inf)
                 target_C = logits_CV.gather(1, targets_C[:, None]).squeeze(1)
                 top_C = logits_CV.amax(dim=1)
                 exp_CV = logits_CV.sub_(top_C[:, None]).exp_()
@@ -126,4 +151,4 @@ class _ChunkedSoftmax(torch.autograd.Function):
             None if saved is None else (saved * grad).to(dtype)
             for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
-        return (*grads, None, None)
+        return (*grads, None, None, None, None)

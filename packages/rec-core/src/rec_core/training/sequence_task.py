@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rec_core.errors import DataError, SettingsError, nearest
+from rec_core.errors import DataError, SettingsError
 from rec_core.randomness import generator
 from rec_core.training.batching import epoch_order, micro_batches
 from rec_core.training.checkpoint import kept_random_states
@@ -19,7 +19,8 @@ from rec_core.training.config import TrainSettings
 from rec_core.training.loop import FitResult, Step, StepLoss, fit
 from rec_core.training.protocols import AuxiliaryLoss, Batch, Progress, SequenceModel
 from rec_core.training.sequence_recommender import SequenceRecommender
-from rec_core.types import Split
+from rec_core.training.validation import check_metric, validate
+from rec_core.types import HeldOut, Split
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -88,15 +89,6 @@ def _name(auxiliary: AuxiliaryLoss) -> str:
     return str(name)
 
 
-def _check_metric(metric: str) -> None:
-    """Before hours of training, not after the first epoch."""
-    from rec_core.evaluation.evaluate import ALL_METRICS
-
-    name = metric.partition("@")[0]
-    if name not in ALL_METRICS:
-        raise SettingsError(f"ranking gives no metric {metric!r}{nearest(name, ALL_METRICS)}")
-
-
 def _check_table(model: SequenceModel) -> None:
     """One vector that is no number would spoil every loss: say which it is before the first step does."""
     with kept_random_states(), torch.no_grad():  # a layer may drop values
@@ -120,7 +112,7 @@ class _SequenceTask:
         auxiliary: Sequence[AuxiliaryLoss],
         also: Mapping[str, str],
     ) -> None:
-        _check_metric(settings.metric)
+        check_metric(settings.metric)
         self.also = also
         self.model, self.split, self.settings = model, split, settings
         self.module = _WithAuxiliary(model, auxiliary)
@@ -179,18 +171,10 @@ class _SequenceTask:
             )
 
     @cached_property
-    def _held_out(self) -> Any:
+    def _held_out(self) -> HeldOut:
         return self.split.held_out("valid")
 
     def evaluate(self) -> dict[str, float]:
         """Full ranking of the valid part, seen items excluded."""
-        from rec_core.evaluation import evaluate
-
-        if not len(self._held_out):
-            return {}
-        name, _, k = self.settings.metric.partition("@")
         recommender = SequenceRecommender(self.model, self.split.n_items)
-        found = evaluate(
-            recommender, self._held_out, train=self.train, ks=(int(k or 10),), metrics=tuple({name, "hr", "ndcg"})
-        ).summary()
-        return {name: value for name, value in found.items() if "/" not in name and name != "users"}
+        return validate(recommender, self._held_out, self.train, self.settings.metric)
