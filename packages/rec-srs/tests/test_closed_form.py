@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rec_core.errors import DataError, SettingsError
 from rec_core.types import Histories, Interactions
-from rec_srs import EASESettings, ItemKNNSettings, fit_ease, fit_item_knn, fit_popular
+from rec_srs import EASESettings, ItemKNNSettings, fit_ease, fit_item_knn, fit_popular, item_knn
 
 
 def interactions_of(rows: list[list[int]], n_items: int) -> Interactions:
@@ -78,6 +78,16 @@ def test_item_knn_equals_its_plain_twin(rows: list[list[int]], neighbors: int, s
     np.testing.assert_allclose(
         np.sort(model.similarity.toarray(), axis=0), np.sort(expected, axis=0), rtol=1e-5, atol=1e-7
     )
+
+
+@pytest.mark.parametrize("width", [1, 7, 49])
+def test_item_knn_in_blocks_of_columns_is_the_same(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    train = interactions_of([rng.choice(50, 8, replace=False).tolist() for _ in range(300)], 50)
+    whole = fit_item_knn(train, ItemKNNSettings(neighbors=10)).similarity.toarray()
+    monkeypatch.setattr(item_knn, "_BLOCK_BYTES", width * 50 * 4 * 6)
+    np.testing.assert_array_equal(fit_item_knn(train, ItemKNNSettings(neighbors=10)).similarity.toarray(), whole)
+    assert ((whole > 0).sum(axis=0) == 10).all()
 
 
 @pytest.mark.parametrize("weighting", ["idf", "bm25"])

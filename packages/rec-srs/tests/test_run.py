@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from rec_core.artifacts import open_artifact
 from rec_core.dataset import read_dataset
@@ -25,7 +26,7 @@ from rec_core.protocols import Recommender
 from rec_core.runs import load_recommender
 from rec_core.testing.contracts import check_recommender
 from rec_core.testing.datasets import with_other_test_items
-from rec_core.training import SequenceRecommender, TrainSettings
+from rec_core.training import SequenceRecommender, TrainSettings, fit_sequence_model
 from rec_core.types import Histories, Interactions, ItemEmbeddings, Split
 from rec_srs import (
     NCLSettings,
@@ -167,6 +168,48 @@ def test_a_table_may_start_from_given_vectors_and_stay_frozen(model: str, prepar
     assert isinstance(tuned, SequenceRecommender)
     moved = np.abs(tuned.item_vectors()[:, :16] - vectors)
     assert 0 < moved.max() < 0.1  # two epochs from there, not from a fresh draw
+
+
+class Adapter(nn.Module):
+    """Another item layer than a table: fixed wide vectors behind a map."""
+
+    def __init__(self, n_items: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("wide", torch.randn(n_items, 24))
+        self.map = nn.Linear(24, dim)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.wide)
+
+    @property
+    def dim(self) -> int:
+        return self.map.out_features
+
+    def forward(self, ids: Tensor) -> Tensor:
+        vectors: Tensor = self.map(self.wide[ids])
+        return vectors
+
+    def table(self) -> Tensor:
+        vectors: Tensor = self.map(self.wide)
+        return vectors
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sampled_softmax", "bce", "gbce", "bpr"])
+@pytest.mark.parametrize("model", SEQUENCE)
+def test_models_of_sequences_take_any_item_layer_and_any_loss(model: str, loss: str, prepared: Path) -> None:
+    split, kind = read_dataset(prepared).split, MODELS[model]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = Adapter(40, 16)
+        network = kind.load()(layer, kind.settings(dim=16, max_length=10, dropout=0.0, loss=loss, negatives=8))
+    wide, started = layer.wide.clone(), layer.map.weight.detach().clone()
+    assert not [name for name, p in network.named_parameters() if p.ndim == 2 and 40 in p.shape]  # no table of its own
+    fit_sequence_model(network, split, TrainSettings(epochs=1, batch_size=16, learning_rate=0.01))
+    assert torch.equal(layer.wide, wide)
+    assert (layer.map.weight != started).all()
+    vectors = SequenceRecommender(network, 40).item_vectors()[:, :16]
+    np.testing.assert_allclose(vectors, layer.table().detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_embeddings_that_do_not_fit_are_refused_by_name(prepared: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from rec_core.randomness import generator
 from rec_core.training import epoch_order, micro_batches, pad, row_uniforms
+from rec_core.training.batching import random_shift
 from rec_core.types import Histories
 
 HISTORIES = Histories.of([[5, 6, 7, 8], [], [9], [1, 2]])
@@ -28,6 +29,18 @@ def test_pad_is_trimmed_to_the_longest_of_its_rows_and_never_empty():
     assert not mask.any()
     assert pad(HISTORIES, np.array([], np.int64), max_length=5)[0].shape == (0, 1)
     assert pad(HISTORIES, np.array([0]), max_length=5)[0].dtype == np.int64
+
+
+def test_a_random_shift_is_uniform_over_the_windows_a_row_holds_and_depends_on_the_row_alone():
+    histories = Histories.of([[1, 2, 3, 4, 5], [1, 2, 3], [1]] * 1000)
+    rows = np.arange(3000)
+    shifts = random_shift(histories, rows, 3, generator(0, "batch"))
+    assert shifts.dtype == np.int64
+    counts = np.bincount(shifts[::3])  # five events hold windows of three that pass over 0, 1 or 2
+    assert len(counts) == 3
+    assert np.abs(counts - 1000 / 3).max() < 5 * (1000 * 2 / 9) ** 0.5
+    assert not shifts[rows % 3 > 0].any()
+    assert random_shift(histories, rows[7:9], 3, generator(0, "batch")).tolist() == shifts[7:9].tolist()
 
 
 def test_pad_shift_passes_over_a_rows_newest_events():

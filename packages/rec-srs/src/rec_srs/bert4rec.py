@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rec_core.training import ItemEmbeddingLayer
-from rec_core.training.batching import pad, row_uniforms
+from rec_core.training.batching import pad, random_shift, row_uniforms
 from rec_core.types import Histories
 from rec_core.types.ids import Bool, Int64
 from rec_srs.blocks import dropout
@@ -180,10 +180,7 @@ class BERT4Rec(nn.Module):
 
     def _to_train(self, histories: Histories, rows: Int64, rng: np.random.Generator) -> BERT4RecBatch:
         settings = self.settings
-        shift = None
-        if settings.window == "random":
-            spare = np.maximum(histories.lengths[rows] - self.width, 0)
-            shift = (row_uniforms(rng, rows, 1)[:, 0] * (spare + 1)).astype(np.int64)
+        shift = random_shift(histories, rows, self.width, rng) if settings.window == "random" else None
         items, mask = pad(histories, rows, self.width, shift=shift)
         lengths_B = mask.sum(axis=1)
         if settings.leave_out_last:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rec_core.training import ItemEmbeddingLayer
-from rec_core.training.batching import pad, row_uniforms
+from rec_core.training.batching import pad, random_shift
 from rec_core.types import Histories
 from rec_core.types.ids import Int64
 from rec_srs.blocks import dropout
@@ -80,8 +80,7 @@ class GRU4Rec(nn.Module):
             return GRU4RecBatch(_time_first(items), torch.from_numpy(read_N), None, None)
         shift = None
         if self.settings.window == "random":
-            spare = np.maximum(histories.lengths[rows] - (self.max_length + 1), 0)
-            shift = (row_uniforms(rng, rows, 1)[:, 0] * (spare + 1)).astype(np.int64)
+            shift = random_shift(histories, rows, self.max_length + 1, rng)
         items, mask = pad(histories, rows, self.max_length + 1, shift=shift)
         wanted_BL = mask[:, 1:].copy()
         if self.settings.targets == "last":

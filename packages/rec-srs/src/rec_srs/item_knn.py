@@ -59,6 +59,9 @@ class ItemKNN:
         return score_dense(self, histories, candidates)
 
 
+_BLOCK_BYTES = 64 << 20
+
+
 def fit_item_knn(train: Interactions, settings: ItemKNNSettings = ItemKNNSettings()) -> ItemKNN:  # noqa: B008 - frozen
     """s_ij = x_i·x_j / (|x_i||x_j| + shrink) over train users, s_ii = 0; the largest ``neighbors`` of each column stay.
 
@@ -70,7 +73,7 @@ def fit_item_knn(train: Interactions, settings: ItemKNNSettings = ItemKNNSetting
     norms = np.sqrt(np.asarray(users_items.multiply(users_items).sum(axis=0)).ravel()).astype(np.float32)
     transposed = users_items.T.tocsr()
     n, k = train.n_items, min(settings.neighbors, train.n_items)
-    width = max(1, (64 << 20) // (n * 4 * 3))
+    width = max(1, _BLOCK_BYTES // (n * 4 * 6))  # counts, denominators, two copies, and an order of int64
     kept = []
     for start in range(0, n, width):
         stop = min(start + width, n)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rec_core.errors import DataError
 from rec_core.training import ItemEmbeddingLayer
-from rec_core.training.batching import pad, row_uniforms
+from rec_core.training.batching import pad, random_shift
 from rec_core.types import Histories
 from rec_core.types.ids import Int64
 from rec_srs.blocks import BLOCKS, BlockOptions, Layout, dropout
@@ -90,8 +90,7 @@ class SASRec(nn.Module):
             return SASRecBatch(torch.from_numpy(items), torch.from_numpy(mask), None)
         shift = None
         if self.settings.window == "random":
-            spare = np.maximum(histories.lengths[rows] - (self.max_length + 1), 0)
-            shift = (row_uniforms(rng, rows, 1)[:, 0] * (spare + 1)).astype(np.int64)
+            shift = random_shift(histories, rows, self.max_length + 1, rng)
         items, mask = pad(histories, rows, self.max_length + 1, shift=shift)
         self._check(histories, rows, items)
         inputs, targets, mask = items[:, :-1], items[:, 1:], mask[:, 1:].copy()

@@ -51,6 +51,16 @@ def pad(
     return items_BL, mask_BL
 
 
+def random_shift(histories: Histories, rows: Int64, width: int, rng: np.random.Generator) -> Int64:
+    """How far :func:`pad` moves each row's window of ``width`` events back, int64 [B].
+
+    Uniform over the windows that a row holds; 0 for rows that fit into one. By :func:`row_uniforms`.
+    """
+    spare_B = np.maximum(histories.lengths[rows] - width, 0)
+    shift_B: Int64 = (row_uniforms(rng, rows, 1)[:, 0] * (spare_B + 1)).astype(np.int64)
+    return shift_B
+
+
 def micro_batches(rows: Int64, lengths: Int64, most: int) -> list[Int64]:
     """Cut the rows of one step into at most ``most`` pieces of similar length, so that little padding is left.
 
