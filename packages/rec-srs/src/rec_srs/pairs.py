@@ -45,8 +45,15 @@ class PairModel(Protocol):
                    be divided into micro-batches or among processes
     """
 
-    graph: InteractionGraph
-    settings: PairSettings
+    @property
+    def graph(self) -> InteractionGraph:
+        """What it was built on."""
+        ...
+
+    @property
+    def settings(self) -> PairSettings:
+        """Its settings."""
+        ...
 
     @property
     def splits_steps(self) -> bool:
