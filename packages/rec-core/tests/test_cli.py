@@ -211,6 +211,9 @@ def test_a_comparison_reads_the_part_it_is_asked_for(capsys, tmp_path):
     runs = [str(tmp_path / name) for name in "ab"]
     assert exits(app, "compare", *runs) == 2
     assert "was not evaluated on test yet" in capsys.readouterr().err
+    write_dataset(tmp_path / "ds", planted_clusters())
+    assert exits(app, "compare", runs[0], str(tmp_path / "ds"), "--part", "valid") == 2
+    assert "ds is a 'dataset' artifact, wanted 'recommender'" in capsys.readouterr().err
     assert exits(app, "compare", *runs, "--part", "valid", "--json") == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["users"] == split.n_users
@@ -251,6 +254,19 @@ def test_inspect_shows_what_an_artifact_is_and_that_it_is_whole(dataset, capsys)
     assert f"{dataset}: dataset, whole" in " ".join(shown.split())  # the line is wrapped at the width of the terminal
     assert '"k_core": 5' in shown
     assert "items.npy" in shown
+
+
+def test_inspect_breaks_long_settings_into_lines_of_the_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    settings = {"model": {f"option_{i}": i for i in range(20)}, "training": {"epochs": 3}}
+    write_dataset(tmp_path / "ds", planted_clusters(), settings=settings)
+    assert exits(app, "inspect", str(tmp_path / "ds")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("  settings:")
+    assert lines[at + 1].startswith('    model: {"option_0": 0, "option_1": 1,')
+    assert lines[at + 2].startswith("        ")
+    assert '    training: {"epochs": 3}' in lines
+    assert max(len(line) for line in lines[at:] if "hash" not in line) <= 80
 
 
 def test_inspect_prints_the_manifest_for_machines(dataset, capsys):
@@ -398,6 +414,45 @@ def test_progress_is_silent_for_a_while_after_it_said_something(caplog):
         for _ in range(10):
             progress.advance()
     assert not caplog.records
+
+
+def test_progress_on_a_terminal_says_messages_above_a_bar_that_stays():
+    script = (
+        "import sys, time; from rec_core.cli import Progress\n"
+        "with Progress('tune') as progress:\n"
+        "    progress.start(4); progress.advance(3); progress.message('trial 2: ' + 'option, ' * 15); time.sleep(0.3)\n"
+    )
+    ours, theirs = os.openpty()
+    environment = os.environ | {"COLUMNS": "80", "TERM": "xterm"}
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        with subprocess.Popen([sys.executable, "-c", script], stderr=theirs, env=environment) as process:
+            assert process.wait(60) == 0
+        os.close(theirs)
+        shown = terminal.read(100_000).decode()
+    said, _, after = shown.partition("tune: trial 2: " + "option 1, " * 12)
+    assert "3/4" in after, shown  # the bar is drawn again below the whole line
+    assert "trial 2" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "heard"), [("torch.caches", "INFO", 0), ("torch", "WARNING", 1), ("rec", "INFO", 1)]
+)
+def test_what_other_packages_tell_is_heard_from_a_warning_on(name, level, heard):
+    script = (
+        "import logging; from rec_core.cli import make_app, run\n"
+        "app = make_app('rec-core', 'none')\n"
+        f"app.default(lambda: logging.getLogger({name!r}).log(logging.{level}, 'counted'))\n"
+        "run(app, [])\n"
+    )
+    found = python(script)
+    assert found.stderr.count("counted") == heard
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_word_that_is_no_option_is_told_by_the_process_whose_turn_it_is(ours, capsys, monkeypatch):
+    monkeypatch.setattr("rec_core.cli.speaks", lambda message: ours)
+    assert exits(app, "compare", "a", "b", "--metrik", "hr@10") == 2
+    assert ("Unknown option: --metrik" in capsys.readouterr().err) is ours
 
 
 def test_the_nearest_name_is_offered_else_what_there_is():

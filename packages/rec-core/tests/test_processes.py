@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rec_core.artifacts import open_artifact
+from rec_core.artifacts import create_together, open_artifact
 from rec_core.processes import (
-    create_together,
     is_main_process,
     launched_alone_by_mistake,
     leave,

@@ -462,6 +462,13 @@ def test_an_ambiguous_title_lists_the_keys_that_carry_it():
 def test_an_unknown_title_names_the_nearest_and_without_titles_the_nearest_key():
     with pytest.raises(UnknownKeys, match="exact title 'chasing amy'; did you mean 'Chasing Amy'"):
         FILMS.find("chasing amy")
+    with pytest.raises(UnknownKeys, match="exact title 'chas'; did you mean 'Chasing Amy'"):
+        FILMS.find("chas")
+    years = ItemCatalog(IdMap(("1", "2", "3")), {"title": ["Alien (1979)", "Alien 3 (1992)", "Heat (1995)"]})
+    with pytest.raises(UnknownKeys, match=r"'Alien'; there is: Alien \(1979\), Alien 3 \(1992\)$"):
+        years.find("Alien")
+    with pytest.raises(UnknownKeys, match=r"exact title ''; there is: Alien \(1979\), Alien 3 \(1992\), Heat"):
+        years.find("")
     with pytest.raises(UnknownKeys, match="did you mean 'item-17'"):
         ItemCatalog(IdMap(("item-17", "x"))).find("item-71")
 

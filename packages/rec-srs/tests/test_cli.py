@@ -137,7 +137,7 @@ def test_a_table_that_does_not_fit_into_memory_names_the_options_to_lower(
     prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = fails(capsys, "train", prepared, tmp_path / "x", "--max-length", 10**15)
-    assert "lower --dim or --max-length" in message
+    assert "no memory for a sasrec of 40 items with dim 64, max-length 1,000,000,000,000,000" in message
     assert not list(tmp_path.iterdir())
 
 
@@ -533,12 +533,98 @@ def test_a_file_of_histories_is_answered_line_by_line(
     ]
     for text, message in (
         ('["i1"]\n["Ambr 1 (1981)"]', "line 2: no item has the raw key or exact title 'Ambr 1 (1981)'; did you mean"),
-        ('["i1"', "line 1: Expecting"),
-        ("[1]", "line 1: wanted a list of items"),
-        ("[]", "line 1: wanted a list of items"),
+        ('["i1"', "line 1: wanted a JSON list of items"),
+        ('["i1"]\n\n["i2"]', "line 2: wanted a JSON list of items"),
+        ("[1]", "line 1: wanted a JSON list of items"),
+        ("[]", "line 1: wanted a JSON list of items"),
         ("", "the file is empty"),
     ):
         file.write_text(text)
         assert message in fails(capsys, "recommend", run, "--histories", file)
     assert "No such file" in fails(capsys, "recommend", run, "--histories", tmp_path / "none")
     assert "name either" in fails(capsys, "recommend", run, "--histories", file, "--user", "u0")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--model", "lightgcn", "--blocks", 2],
+            "lightgcn has no option --blocks; it belongs to --model sasrec | bert",
+        ),
+        (
+            ["--layers", 3],
+            "sasrec has no option --layers; it belongs to --model lightgcn | simgcl | xsimgcl | ncl | gru",
+        ),
+        (["--model", "popular", "--epochs", 3], "popular has no option --epochs; it belongs to --model bpr-mf | "),
+        (["--model", "gru4rec", "--no-causal"], "gru4rec has no option --no-causal; it belongs to --model sasrec | "),
+        (["--model=ease", "--dim=8"], "ease has no option --dim; it belongs to --model bpr-mf | "),
+    ],
+)
+def test_an_option_of_another_model_says_whose_it_is(
+    words: list[object], message: str, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in fails(capsys, "train", prepared, tmp_path / "run", *words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("model", "option"),
+    [
+        ("ease", "l2"),
+        ("item-knn", "shrink"),
+        ("lightgcn", "l2"),
+        ("simgcl", "temperature"),
+        ("sasrec", "initial-std"),
+        ("cl4srec", "weight"),
+    ],
+)
+def test_an_infinite_setting_is_refused_before_anything_is_done(
+    model: str, option: str, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = fails(capsys, "train", prepared, tmp_path / "run", "--model", model, f"--{option}", "inf")
+    assert message == f"error: {option} is a finite number; got inf\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_shows_nothing_that_a_model_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    popular, cl4srec = (answers(capsys, "train", "--model", model, "--help") for model in ("popular", "cl4srec"))
+    assert "Settings" not in popular
+    assert "--preset" not in popular
+    assert "--preset" not in answers(capsys, "train", "--model", "ease", "--help")
+    assert "--operators" in cl4srec
+    assert "--betas" in cl4srec
+    assert "--empty" not in cl4srec  # an empty pair of numbers means nothing
+
+
+def test_titles_cannot_move_or_colour_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clusters = planted_clusters()
+    titles = [
+        "\x1b[31mred",
+        "two\nlines",
+        "[bold]é",
+        *(f"日本語の題名 {i}" for i in range(clusters.items.n_interacted - 3)),
+    ]
+    items = ItemCatalog(clusters.items.ids, {"title": titles}, clusters.items.n_interacted)
+    write_dataset(tmp_path / "data", replace(clusters, items=items))
+    train_run(tmp_path / "data", tmp_path / "run", model="popular")
+    asked = ("recommend", tmp_path / "run", "--history", titles[0], "--history", titles[5], "--k", 40)
+    shown = answers(capsys, *asked)
+    assert "\x1b" not in shown
+    assert shown.startswith("after  [31mred, 日本語の題名 2\n")
+    assert "two lines" in shown
+    assert "[bold]é" in shown
+    for_machines = json.loads(answers(capsys, *asked, "--json"))
+    assert for_machines["history"][0] == ["i0", "\x1b[31mred"]
+
+
+def test_only_training_is_launched_as_several_processes(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", lambda code: ended.append(code) or (_ for _ in ()).throw(SystemExit(code)))
+    message = fails(capsys, "recommend", run, "--user", "u0")
+    assert message.startswith("error: rec-srs recommend is the work of one process, and 2 were started")
+    assert ended == [2]

@@ -23,7 +23,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
 from hashlib import file_digest, sha256
@@ -36,6 +36,7 @@ import numpy.typing as npt
 
 from rec_core.errors import ArtifactError, RecError
 from rec_core.locks import lock
+from rec_core.processes import on_main, process_count
 
 if TYPE_CHECKING:
     import torch
@@ -310,6 +311,54 @@ def create(
             elif isinstance(error, KeyboardInterrupt):
                 error.add_note(f"--resume goes on with {work}")  # the command line passes it on
             raise
+
+
+@contextmanager
+def create_together(path: Path | str, kind: str, **options: Any) -> Iterator[Writer]:
+    """:func:`create` by several processes at once, with its options and errors.
+
+    The main process checks, locks, writes and publishes; the others are given a writer of the same directory that drops
+    what it is handed, and leave the block when the artifact is whole. When the output is refused all of them raise. An
+    error in the block leaves the others to what they were doing: their next exchange with this process fails, and a
+    launcher ends them.
+    """
+    if process_count() < 2:
+        with create(path, kind, **options) as out:
+            yield out
+        return
+    with ExitStack() as held:
+        made: list[Writer] = []
+
+        def begin() -> Path:
+            made.append(held.enter_context(create(path, kind, **options)))
+            return made[0].directory
+
+        directory = on_main(begin)
+        yield made[0] if made else Onlooker(directory, Path(path))
+        on_main(held.close)  # the artifact is published here
+
+
+class Onlooker(Writer):
+    """What a process that is not the main one holds in the place of a :class:`Writer`: it writes nothing."""
+
+    def array(self, name: str, array: npt.NDArray[Any]) -> None:
+        """Nothing is written."""
+
+    def table(self, name: str, columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]]) -> None:
+        """Nothing is written."""
+
+    def tensors(self, name: str, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Nothing is written."""
+
+    def torch_tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Nothing is written."""
+
+    def json(self, name: str, value: Any) -> None:
+        """Nothing is written."""
+
+    def file(self, name: str) -> Path:
+        """Where whatever is written goes nowhere."""
+        return Path(os.devnull)
 
 
 def check_output(

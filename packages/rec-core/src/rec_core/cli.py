@@ -16,7 +16,7 @@ from time import monotonic
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, CycloptsPanel, Parameter
 
 from rec_core.errors import RecError
 from rec_core.processes import is_main_process, leave, speaks, stop
@@ -51,7 +51,9 @@ def run(app: App, argv: Sequence[str] | None = None, *, before: Callable[[Sequen
 
     ``before`` sees the words first, for apps whose options depend on them.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    heard = logging.StreamHandler(sys.stderr)
+    heard.addFilter(_worth_hearing)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[heard])
     words = list(sys.argv[1:] if argv is None else argv)
     if sys.stdout is None:  # closed by the shell (>&-): nobody reads the answers
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
@@ -61,7 +63,11 @@ def run(app: App, argv: Sequence[str] | None = None, *, before: Callable[[Sequen
                 before(words)
             if refuse_fractions not in (app.config or ()):  # last: it sees what a settings file gave too
                 app.config = (*(app.config or ()), refuse_fractions)
-            app(words)
+            app(words, exit_on_error=False, print_error=False)
+        except CycloptsError as error:  # words that are no command
+            if speaks(str(error)):
+                app.error_console.print(CycloptsPanel(error))
+            stop(2)
         except SystemExit as end:  # how cyclopts ends every command
             if not end.code:
                 leave()
@@ -83,9 +89,14 @@ def run(app: App, argv: Sequence[str] | None = None, *, before: Callable[[Sequen
             fail(f"{error.strerror}: {str(error.filename)[:200]}")
         _drop_output()
         fail(f"cannot write the answer: {error.strerror}")
-    except KeyboardInterrupt as stop:
-        print("; ".join(["stopped", *getattr(stop, "__notes__", ())]), file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print("; ".join(["stopped", *getattr(interrupt, "__notes__", ())]), file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _worth_hearing(record: logging.LogRecord) -> bool:
+    """Whatever our packages say, and what others warn of: torch counts its caches aloud when it is left."""
+    return record.name.startswith("rec") or record.levelno >= logging.WARNING
 
 
 def _drop_output() -> None:
@@ -185,12 +196,11 @@ class Progress:
                 BarColumn(),
                 *how_far,
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[message]}"),
                 console=Console(stderr=True),
                 transient=True,
             )
             self._bar.start()
-            self._task = self._bar.add_task(self._description, total=None, message="")
+            self._task = self._bar.add_task(self._description, total=None)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -226,7 +236,8 @@ class Progress:
         """Say one line worth reading."""
         self._said = monotonic()
         if self._bar is not None:
-            self._bar.update(self._task, message=text)
+            said = f"{self._description}: {text}"  # above the bar, where a long line pushes nothing away
+            self._bar.console.print(said, markup=False, highlight=False, soft_wrap=True)
         else:
             self._log.info("%s: %s", self._description, text)
 

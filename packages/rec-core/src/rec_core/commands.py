@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from math import isnan
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -154,12 +155,28 @@ def print_artifact(path: Path | str, *, as_json: bool = False) -> None:
     out = console()
     out.print(f"{artifact.path}: {artifact.kind}, whole", highlight=False, markup=False)
     for key, value in shown.items():
-        out.print(f"  {key}: {jsonlib.dumps(value, ensure_ascii=False)}", highlight=False, markup=False, soft_wrap=True)
+        for line in _wrapped(key, value, "  ", out.width):
+            out.print(line, highlight=False, markup=False, soft_wrap=True)
     for entry in artifact.manifest["inputs"]:
         line = f"  made from {entry['role']}: {entry['path']} ({entry['hash'][:12]})"
         out.print(line, highlight=False, markup=False, soft_wrap=True)
     for name, entry in artifact.manifest["payload"].items():
         out.print(f"  {name}: {entry['bytes']:,} bytes", highlight=False, markup=False)
+
+
+def _wrapped(key: str, value: object, indent: str, width: int) -> Iterator[str]:
+    """A value as lines: on one where it fits, else the parts of a mapping each on a line of its own, else wrapped."""
+    line = f"{indent}{key}: {jsonlib.dumps(value, ensure_ascii=False)}"
+    if len(line) > width and isinstance(value, Mapping) and any(isinstance(part, Mapping) for part in value.values()):
+        yield f"{indent}{key}:"
+        for name, part in value.items():
+            yield from _wrapped(str(name), part, indent + "  ", width)
+        return
+    if not isinstance(value, Mapping | list):  # a hash stays beside its name
+        yield line
+        return
+    deeper = indent + "    "
+    yield from wrap(line, width, subsequent_indent=deeper, break_long_words=False, break_on_hyphens=False)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 Every process runs the same program. What is shared (an output directory, a check, an evaluation) is the business of the
 main process, number 0: :func:`on_main` runs it there and tells the others how it went, so that all of them go on or all
 of them stop with the same error. Started alone, each function here is the plain thing. torch is imported only where
-there is more than one process.
+there is more than one process, and NumPy never: every command line imports this.
 """
 
 from __future__ import annotations
@@ -12,20 +12,12 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from hashlib import sha256
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-import numpy.typing as npt
-
-from rec_core.artifacts import Writer, create
 from rec_core.errors import RecError, SettingsError
-
-if TYPE_CHECKING:
-    import torch
 
 T = TypeVar("T")
 
@@ -148,54 +140,6 @@ class _Failure:
     @staticmethod
     def _again(kind: type[RecError], message: str) -> _Failure:
         return _Failure(kind(message))
-
-
-@contextmanager
-def create_together(path: Path | str, kind: str, **options: Any) -> Iterator[Writer]:
-    """:func:`rec_core.artifacts.create` by several processes at once, with its options and errors.
-
-    The main process checks, locks, writes and publishes; the others are given a writer of the same directory that drops
-    what it is handed, and leave the block when the artifact is whole. When the output is refused all of them raise. An
-    error in the block leaves the others to what they were doing: their next exchange with this process fails, and a
-    launcher ends them.
-    """
-    if process_count() < 2:
-        with create(path, kind, **options) as out:
-            yield out
-        return
-    with ExitStack() as held:
-        made: list[Writer] = []
-
-        def begin() -> Path:
-            made.append(held.enter_context(create(path, kind, **options)))
-            return made[0].directory
-
-        directory = on_main(begin)
-        yield made[0] if made else Onlooker(directory, Path(path))
-        on_main(held.close)  # the artifact is published here
-
-
-class Onlooker(Writer):
-    """What a process that is not the main one holds in the place of a :class:`Writer`: it writes nothing."""
-
-    def array(self, name: str, array: npt.NDArray[Any]) -> None:
-        """Nothing is written."""
-
-    def table(self, name: str, columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]]) -> None:
-        """Nothing is written."""
-
-    def tensors(self, name: str, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Nothing is written."""
-
-    def torch_tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Nothing is written."""
-
-    def json(self, name: str, value: Any) -> None:
-        """Nothing is written."""
-
-    def file(self, name: str) -> Path:
-        """Where whatever is written goes nowhere."""
-        return Path(os.devnull)
 
 
 def speaks(message: str) -> bool:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from rec_core.artifacts import Artifact, open_artifact, to_json, write_together
+from rec_core.artifacts import MANIFEST, Artifact, open_artifact, to_json, write_together
 from rec_core.dataset import read_dataset
 from rec_core.errors import ArtifactError, SettingsError, nearest
 from rec_core.protocols import Recommender
@@ -175,6 +175,8 @@ def read_evaluation(
     except FileNotFoundError as error:
         if not run.exists():
             raise ArtifactError(f"there is nothing at {run}") from error
+        if (run / MANIFEST).exists():
+            open_artifact(run, KIND, verify=False)  # a data set or vectors are nothing to evaluate
         among = "" if candidates is None else f" among {candidates}"
         raise ArtifactError(f"{run} was not evaluated on {part}{among} yet; {again}") from error
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:  # pyarrow's are OSError and ValueError

@@ -108,7 +108,7 @@ def test_too_little_memory_names_batch_size_and_the_way_out_whatever_library_say
         fit(model)
     assert str(caught.value) == (
         "out of memory on cpu at step 1, with batch_size 4 in 2 micro-batches; lower batch_size, or raise "
-        "micro_batches (now 2): same result, less at a time"
+        "micro_batches (now 2): same result, less at a time; a smaller model needs less too"
     )
 
 
@@ -129,7 +129,7 @@ def test_too_little_memory_while_a_batch_is_made_or_validated_says_so():
 def test_a_step_that_cannot_be_divided_does_not_advise_to_divide_it():
     model = Hungry.seeded(17)
     model.whole_steps = True
-    with pytest.raises(TrainingError, match=r"with batch_size 4 in 1 micro-batches; lower batch_size$"):
+    with pytest.raises(TrainingError, match=r"with batch_size 4 in 1 micro-batches; lower batch_size; a sm"):
         fit(model)
 
 

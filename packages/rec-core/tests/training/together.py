@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from rec_core.artifacts import open_artifact
+from rec_core.artifacts import create_together, open_artifact
 from rec_core.errors import DataError, RecError
-from rec_core.processes import create_together, is_main_process, join, leave, on_main, process_index
+from rec_core.processes import is_main_process, join, leave, on_main, process_index
 from rec_core.testing.tiny_sequence_model import TinySequenceModel
 from rec_core.training import TrainSettings, fit_sequence_model, gather_rows
 from rec_core.training.progress import NoProgress

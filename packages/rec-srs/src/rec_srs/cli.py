@@ -24,7 +24,7 @@ from rec_core.cli import (
 )
 from rec_core.commands import evaluate as evaluate_command
 from rec_core.errors import SettingsError, nearest
-from rec_core.processes import is_main_process
+from rec_core.processes import is_main_process, process_count
 from rec_core.settings import read_settings_file
 from rec_srs.models import MODELS, ModelKind, model_kind
 from rec_srs.spaces import SPACES, stages
@@ -184,6 +184,7 @@ def tune_command(kind: ModelKind, given: set[str]) -> Callable[..., None]:
 
 
 _HIDDEN: dict[str, Any] = {
+    "preset": Annotated[str | None, Parameter(show=False)],
     "embeddings": Annotated[Path | None, Parameter(show=False)],
     "freeze_embeddings": Annotated[bool, Parameter(show=False, negative=())],
 }
@@ -197,16 +198,16 @@ def _offer(command: Any, kind: ModelKind, *, hide: Sequence[str] = (), remove: S
     """
     command.__doc__ = command.__doc__.format(
         models=", ".join(MODELS),
-        presets=", ".join(kind.presets) or "this model has none",
+        presets=", ".join(kind.presets),
         space=", ".join(SPACES[kind.name]) or "nothing",
     )
-    settings = {"settings": (kind.settings, "Model")}
+    settings = {"settings": (kind.settings, "Model")} if fields(kind.settings) else {}
     if kind.training is not None:  # a closed form has no training options
         settings["training"] = (kind.training, "Training")
     for name, (stage, group) in settings.items():
-        command.__annotations__[name] = Annotated[stage, Parameter(name="*", group=group)]
+        command.__annotations__[name] = Annotated[stage, Parameter(name="*", group=group, negative_iterable=())]
         command.__kwdefaults__[name] = stage()
-    for name in hide:
+    for name in (*hide, *(() if kind.presets else ("preset",))):
         command.__annotations__[name] = _HIDDEN[name]
     gone = {"settings", "training", *remove} - settings.keys()
     offered = inspect.signature(command)  # Python's own way to hide a parameter
@@ -299,7 +300,7 @@ def export(
     output
         Directory of the embeddings.
     users
-        Write user_vectors.npy and user_ids.npy too, for all users of the data set.
+        Write user_vectors.npy and user_ids.npy too, for every user with an event to read.
     until
         What the users' vectors read: all events, those before the test item, or the train part alone.
     memory_limit_gib
@@ -328,16 +329,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _add_commands(words: Sequence[str]) -> None:
     """Offer ``train`` and ``tune`` with the options of the model that the command line names."""
+    if (count := process_count()) > 1 and words and words[0] in ("tune", "evaluate", "recommend", "export"):
+        raise SettingsError(
+            f"rec-srs {words[0]} is the work of one process, and {count} were started; launch only train as several"
+        )
     verb = words[0] if words[:1] in (["train"], ["tune"]) else None
     kind = model_kind(_named(words, "model") or "sasrec") if verb else MODELS["sasrec"]
     given: set[str] = set()
     app.config = ()
-    for name, command in (("train", train_command(kind)), ("tune", tune_command(kind, given))):
+    commands = {"train": train_command(kind), "tune": tune_command(kind, given)}
+    for name, command in commands.items():
         if name in app:  # a second command line in one process
             del app[name]
         app.command(command, name=name)
     if verb is None:
         return
+    _refuse_options_of_others(words, kind, commands[verb])
     use_settings_file(app, words, verb, *stages(kind), also=("model", "preset"))
     preset = _named(words, "preset")
     app.config = (*(app.config or ()), _note(given))
@@ -346,6 +353,20 @@ def _add_commands(words: Sequence[str]) -> None:
 
         # Asked last of all: whatever the command line or the file says has been said by then.
         app.config = (*app.config, Dict({verb: preset_values(kind, preset)}, source=f"preset {preset}"))
+
+
+def _refuse_options_of_others(words: Sequence[str], kind: ModelKind, command: Callable[..., None]) -> None:
+    """Say whose an option is that this model does not have: whoever gives it has another model in mind."""
+    owners: dict[str, list[str]] = {}
+    for other in MODELS.values():
+        for name in (field.name for stage in stages(other) for field in fields(stage)):
+            owners.setdefault(name, []).append(other.name)
+    own = inspect.signature(command).parameters
+    for word in words[: words.index("--") if "--" in words else None]:
+        name = word.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")
+        if word.startswith("--") and name in owners and name not in own and kind.name not in owners[name]:
+            option = word.partition("=")[0]
+            raise SettingsError(f"{kind.name} has no option {option}; it belongs to --model {' | '.join(owners[name])}")
 
 
 def _note(given: set[str]) -> Callable[[App, tuple[str, ...], ArgumentCollection], None]:

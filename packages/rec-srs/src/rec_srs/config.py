@@ -6,8 +6,9 @@ restores it and a preset (see ``models.py``) sets all of them together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from rec_core.errors import SettingsError
 
@@ -20,6 +21,13 @@ Loss = Literal["softmax", "sampled_softmax", "bce", "gbce", "bpr"]
 def _check(holds: bool, message: str) -> None:
     if not holds:
         raise SettingsError(message)
+
+
+def _check_finite(settings: Any) -> None:
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SettingsError(f"{field.name.replace('_', '-')} is a finite number; got {value}")
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -50,6 +58,7 @@ class ItemKNNSettings:
     """How the user-item matrix is weighted before the cosine."""
 
     def __post_init__(self) -> None:
+        _check_finite(self)
         _check(self.neighbors >= 1, f"neighbors must be at least 1; got {self.neighbors}")
         _check(self.shrink >= 0, f"shrink must be at least 0; got {self.shrink}")
         _check(self.weighting in ("none", "idf", "bm25"), f"weighting is none, idf or bm25; got {self.weighting!r}")
@@ -65,6 +74,7 @@ class EASESettings:
     """Refuse a catalogue whose dense inverse would need more than this."""
 
     def __post_init__(self) -> None:
+        _check_finite(self)
         _check(self.l2 > 0, f"l2 must be above 0 (the Gram matrix alone may be singular); got {self.l2}")
         _check(self.memory_limit_gib > 0, f"memory-limit-gib must be above 0; got {self.memory_limit_gib}")
 
@@ -101,6 +111,7 @@ class SequenceSettings:
     """Standard deviation of a fresh table of item vectors; 0 = Xavier-uniform, whose scale falls with the catalogue."""
 
     def __post_init__(self) -> None:
+        _check_finite(self)
         _check(self.dim >= 1, f"dim must be at least 1; got {self.dim}")
         _check(self.max_length >= 1, f"max-length must be at least 1; got {self.max_length}")
         _check_share("dropout", self.dropout)
@@ -328,6 +339,7 @@ class PairSettings:
     """softplus(-x), or SELFRec's -log(1e-5 + sigmoid(x)), whose gradient dies for x far below 0."""
 
     def __post_init__(self) -> None:
+        _check_finite(self)
         _check(self.dim >= 1, f"dim must be at least 1; got {self.dim}")
         _check(self.l2 >= 0, f"l2 must be at least 0; got {self.l2}")
         _check_choice("l2-form", self.l2_form, ("squared", "norm"))

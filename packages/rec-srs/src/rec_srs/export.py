@@ -109,7 +109,7 @@ def vectors_of(recommender: Recommender, n_rows: int, memory_limit_gib: float = 
         raise SettingsError(
             f"vectors of {type(recommender).__name__} are as wide as the catalogue: {n:,} items"
             + (f" and {n_rows:,} users" if n_rows else "")
-            + f" x {n:,} need {needed:.1f} GiB, more than the limit of {memory_limit_gib:g} GiB; raise "
+            + f" x {n:,} need {needed:.3g} GiB, more than the limit of {memory_limit_gib:g} GiB; raise "
             f"--memory-limit-gib{way_out}, or export a model of sequences or pairs"
         )
     square = recommender.weights if isinstance(recommender, EASE) else recommender.similarity.toarray()

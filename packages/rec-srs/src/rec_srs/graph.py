@@ -183,6 +183,16 @@ class _RowsOfMean(torch.autograd.Function):
         (nodes,) = ctx.saved_tensors
         graph = ctx.graph
         gradient_MD = mean.new_zeros(graph.n_nodes, mean.shape[-1])
-        gradient_MD.index_put_((nodes,), mean, accumulate=True)  # not index_add_, which is random on a GPU
+        _add_rows(gradient_MD, nodes, mean)
         total_MD = graph._mean(gradient_MD, ctx.layers, ctx.first)
-        return None, total_MD.index_put_((nodes,), own, accumulate=True), None, None, None
+        return None, _add_rows(total_MD, nodes, own), None, None, None
+
+
+def _add_rows(table_MD: Tensor, nodes: Tensor, rows: Tensor) -> Tensor:
+    """Add ``rows`` [..., D] to the rows ``nodes`` [...] of the table, in place, in an order that never changes.
+
+    index_add_ is random on a GPU; on a CPU with two threads index_put_ takes nine times as long (1.5 ms).
+    """
+    if table_MD.device.type == "cpu":
+        return table_MD.index_add_(0, nodes.flatten(), rows.reshape(-1, rows.shape[-1]))
+    return table_MD.index_put_((nodes,), rows, accumulate=True)

@@ -30,6 +30,7 @@ class Answer:
     recommendations: tuple[tuple[str, str, float], ...]
 
 
+_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
 Until = Literal["end", "test", "valid"]
 _LIMIT = {"valid": 1, "test": 2, "end": 3}
 
@@ -74,10 +75,10 @@ def histories_of_file(dataset: Dataset, path: Path) -> Histories:
         where = f"histories {path}, line {number}"
         try:
             names = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{where}: {error}") from error
+        except ValueError:
+            names = None
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise DataError(f'{where}: wanted a list of items such as ["Heat (1995)", "318"]; got {line[:80]}')
+            raise DataError(f'{where}: wanted a JSON list of items such as ["Heat (1995)", "318"]; got {line[:80]!r}')
         try:
             rows.append(named_history(dataset, names).items)
         except RecError as error:
@@ -96,9 +97,10 @@ def check_answerable(recommender: Recommender, model: str, asked: Histories, use
     kind = MODELS.get(model)
     if recommender.known_users_only and asked.users[0] < 0:
         able = [name for name, other in MODELS.items() if other.family != "pair"]
+        folding = [name for name, other in MODELS.items() if other.family == "pair" and name != model]
         raise UnknownUsers(
             f"{model} has a vector for each user of its training and none for a history alone: ask for --user KEY, or "
-            f"train one that reads histories ({', '.join(able)}) or folds them in (lightgcn)"
+            f"train one that reads histories ({', '.join(able)}) or folds them in ({', '.join(folding)})"
         )
     if user is not None and not len(asked.items) and kind is not None and kind.family == "sequence":
         later = "; --until end reads all" if until != "end" else ""
@@ -140,12 +142,18 @@ def print_answer(answer: Answer, *, as_json: bool = False) -> None:
     shown = answer.history[-10:]
     newest = f"{len(answer.history)} events, the newest: " if len(answer.history) > len(shown) else ""
     out = console()
-    out.print(f"after {newest}{', '.join(title for _, title in shown)}", highlight=False, markup=False, soft_wrap=True)
+    titles = ", ".join(_on_one_line(title) for _, title in shown)
+    out.print(f"after {newest}{titles}", highlight=False, markup=False, soft_wrap=True)
     table = Table()
     table.add_column("", justify="right")
-    table.add_column("title")
-    table.add_column("key")
+    table.add_column("title", overflow="fold")
+    table.add_column("key", overflow="fold")
     table.add_column("score", justify="right")
     for place, (key, name, score) in enumerate(answer.recommendations, start=1):
-        table.add_row(str(place), escape(name), escape(key), f"{score:.3f}")
+        table.add_row(str(place), escape(_on_one_line(name)), escape(_on_one_line(key)), f"{score:.4g}")
     out.print(table)
+
+
+def _on_one_line(text: str) -> str:
+    """Text without what would move or colour a terminal: line breaks and control characters are spaces."""
+    return text.translate(_CONTROLS)

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rec_core.artifacts import Artifact, Writer, check_output, open_artifact
+from rec_core.artifacts import Artifact, Writer, check_output, create_together, open_artifact
 from rec_core.dataset import read_dataset
 from rec_core.errors import DataError, SettingsError
-from rec_core.processes import create_together, on_main
+from rec_core.processes import on_main
 from rec_core.protocols import Recommender
 from rec_core.runs import KIND
 from rec_core.types import ItemEmbeddings, Split
@@ -64,9 +64,10 @@ def train_model(
         except (RuntimeError, MemoryError) as error:
             if not is_shortage(error):
                 raise
+            sizes = {name: getattr(settings, name, 0) for name in ("dim", "max_length", "hidden", "inner_width")}
+            named = ", ".join(f"{name.replace('_', '-')} {size:,}" for name, size in sizes.items() if size)
             raise SettingsError(
-                f"no memory for the vectors of {split.n_items:,} items (dim {settings.dim:,}); lower --dim"
-                + (" or --max-length" if kind.family == "sequence" else "")
+                f"no memory for a {model} of {split.n_items:,} items with {named}: lower what is large there"
             ) from error
     if embeddings is not None:
         fingerprint |= {"embeddings": embeddings.digest(), "freeze_embeddings": str(freeze_embeddings)}

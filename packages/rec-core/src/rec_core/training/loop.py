@@ -560,6 +560,7 @@ class _Run:
             way_out = "lower batch_size"
             if step is None or step.divisible:
                 way_out += f", or raise micro_batches (now {settings.micro_batches}): same result, less at a time"
+            way_out += "; a smaller model needs less too"
             raise TrainingError(
                 f"out of memory on {self.accelerator.device} {doing} step {now}, with batch_size "
                 f"{settings.batch_size}{pieces}; {way_out}"

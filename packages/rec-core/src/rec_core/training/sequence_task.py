@@ -125,7 +125,7 @@ class _SequenceTask:
         self.counts = {"rows": len(self.rows), "too_short": int((lengths < 2).sum())}
         if not len(self.rows):
             raise DataError(
-                f"none of the {len(lengths)} users has two train events: there is nothing to predict from anything; "
+                f"none of the {len(lengths)} users has two train events, one to predict from the other; "
                 f"look at the filters and the split"
             )
         if model.items.n_items < split.n_items:

@@ -84,8 +84,10 @@ class ItemCatalog:
         if found:
             keys = ", ".join(repr(self.ids.keys[i]) for i in found)
             raise UnknownKeys(f"the title {name!r} belongs to {len(found)} items; name one by its raw key: {keys}")
-        known = [t for t in titles if t] or list(self.ids.keys)
-        raise UnknownKeys(f"no item has the raw key or exact title {name!r}{nearest(name, known[:100_000])}")
+        known = [title for title in titles if title] or list(self.ids.keys)
+        begun = [other for other in known if name and other.casefold().startswith(name.casefold())]
+        hint = f"; did you mean {begun[0]!r}?" if len(begun) == 1 else nearest(name, begun or known[:100_000])
+        raise UnknownKeys(f"no item has the raw key or exact title {name!r}{hint}")
 
     def digest(self) -> str:
         """SHA-256 of keys, fields and n_interacted."""
