@@ -429,7 +429,7 @@ def test_progress_on_a_terminal_says_messages_above_a_bar_that_stays():
             assert process.wait(60) == 0
         os.close(theirs)
         shown = terminal.read(100_000).decode()
-    said, _, after = shown.partition("tune: trial 2: " + "option 1, " * 12)
+    said, _, after = shown.partition("tune: trial 2: " + "option, " * 15)
     assert "3/4" in after, shown  # the bar is drawn again below the whole line
     assert "trial 2" not in said
 

@@ -132,6 +132,8 @@ def tune(
         done = _finished(study)
         progress = progress or NoProgress()
         progress.start(trials, min(len(done), trials))
+        if done:
+            progress.message(f"{len(done)} trials are there already, {max(0, trials - len(done))} to go")
         started = time.monotonic()
         while len(done) < trials and (timeout is None or time.monotonic() - started < timeout):
             # a sampler of its own per trial: what it draws depends on the trial's place, not on who drew before it
