@@ -187,6 +187,18 @@ def test_settings_that_do_not_fit_together_are_a_failed_trial(monkeypatch: pytes
     assert notes == {"heads (4) must divide dim (6)"}
 
 
+def test_values_that_the_data_cannot_take_are_failed_trials_unless_none_was_complete() -> None:
+    few = {"training": MODELS["ncl"].training(epochs=1, eval_every=1, metric="ndcg@10", seed=2), "trials": 4}
+    settings = MODELS["ncl"].settings(dim=4, warmup_epochs=0)
+    study = tune("ncl", SPLIT, settings, space={"prototypes": OneOf((3, 5000))}, **few)
+    assert study.trials[0].values == {"prototypes": 3}  # had it been the other one, the study would have stopped there
+    failed = [trial.note for trial in study.trials if trial.values["prototypes"] == 5000]
+    assert failed
+    assert failed[0].startswith("prototypes is 5,000, but there are only ")
+    with pytest.raises(SettingsError, match="prototypes is 5,000, but there are only"):
+        tune("ncl", SPLIT, settings, space={"prototypes": OneOf((5000, 6000))}, **few)
+
+
 def test_a_study_in_which_every_trial_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     curves(monkeypatch, ["the loss is nan at step 1"] * 2)
     with pytest.raises(SettingsError, match="no trial of 2 was completed; the last: the loss is nan at step 1"):

@@ -440,6 +440,10 @@ def _try(
         return ended("pruned", value, epoch)
     except TrainingError as error:
         return ended("failed", None, 0, str(error))
+    except SettingsError as error:  # does not fit the data: some values of a study that has others, or the whole of it
+        if not any(trial.state == "complete" for trial in done):
+            raise
+        return ended("failed", None, 0, str(error))
     return ended("complete", result.best_value, result.best_epoch)
 
 
