@@ -36,6 +36,7 @@ def load(script):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What two processes saw, by process and by name; and what one sees."""
+    pytest.importorskip("torch")
     directory = tmp_path_factory.mktemp("two")
     both = launch([str(SCRIPT), str(directory), "gathered", "shared", "curves"])
     assert [process.returncode for process in both] == [0, 0], [process.stderr for process in both]
@@ -114,6 +115,7 @@ def test_nothing_is_printed_but_what_was_asked_for(found):
 
 
 def test_when_one_process_fails_the_others_stop_and_say_so(tmp_path):
+    pytest.importorskip("torch")
     both = launch([str(SCRIPT), str(tmp_path), "one_fails"])
     said = sorted(json.loads(process.stdout.splitlines()[-1])[1] for process in both)
     assert said[0] == "DataError: user 8 cannot be"
