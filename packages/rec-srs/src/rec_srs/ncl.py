@@ -13,7 +13,7 @@ from rec_srs.config import NCLSettings
 from rec_srs.contrastive import contrast, info_nce
 from rec_srs.graph import InteractionGraph
 from rec_srs.kmeans import kmeans
-from rec_srs.pairs import PairBatch, bpr, l2_norms, l2_squared
+from rec_srs.pairs import PairBatch, bpr_of_vectors, l2_norms, l2_squared
 
 
 class NCL(nn.Module):
@@ -77,7 +77,7 @@ class NCL(nn.Module):
             layers.append(graph.propagate(layers[-1]))
         nodes_3N = torch.stack([batch.users_N, batch.positives_N + graph.n_users, batch.negatives_N + graph.n_users])
         user_ND, positive_ND, negative_ND = F.embedding(nodes_3N, sum(layers[1:], start=layers[0])) / len(layers)
-        ranking = bpr((user_ND * positive_ND).sum(1), (user_ND * negative_ND).sum(1), settings.bpr_form)
+        ranking = bpr_of_vectors(user_ND, positive_ND, negative_ND, settings.bpr_form)
         if settings.l2_form == "squared":
             penalty = l2_squared(settings.l2, *F.embedding(nodes_3N, layers[0]))
         else:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from rec_srs.config import XSimGCLSettings
 from rec_srs.contrastive import directed_noise, info_nce
 from rec_srs.graph import InteractionGraph
-from rec_srs.pairs import PairBatch, bpr, l2_norms, l2_squared
+from rec_srs.pairs import PairBatch, bpr_of_vectors, l2_norms, l2_squared
 
 
 class XSimGCL(nn.Module):
@@ -51,7 +51,7 @@ class XSimGCL(nn.Module):
         rows_D = F.embedding(torch.cat([pairs_3N.flatten(), users_K, items_K]), total_MD) / settings.layers
         user_ND, positive_ND, negative_ND, *final = rows_D.split([len(batch.users_N)] * 3 + sizes)
 
-        ranking = bpr((user_ND * positive_ND).sum(1), (user_ND * negative_ND).sum(1), settings.bpr_form)
+        ranking = bpr_of_vectors(user_ND, positive_ND, negative_ND, settings.bpr_form)
         if settings.l2_form == "squared":
             penalty = l2_squared(settings.l2, *F.embedding(pairs_3N, tables_MD))
         else:
